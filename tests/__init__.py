@@ -1,0 +1,1 @@
+"""Tests: unit, property, integration, end to end."""
