@@ -1,0 +1,303 @@
+"""How well thresholds keep a budget of false alerts, what they still see, and what they cost.
+
+    python tests/benchmarks/thresholds.py [--output results.md] [--sensors 1000]
+
+Prints Markdown tables. All scores are simulated; nothing is read. Seeds are fixed: the counts are the same on every
+run, only the times differ. An alert is an episode: steps that exceed the threshold at most 10 steps apart are one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stream_detector.detect import thresholds
+from stream_detector.detect.thresholds import BlockMaximum, Calibration, Spot, Thresholds
+from stream_detector.records import Bools, Floats
+from stream_detector.settings import Budget
+
+PERIOD = 2000
+"""Steps for one alert: an epoch of the default method is then 499 blocks, 7984 steps."""
+WARM, STEPS = 8000, 24_000
+GAP = 10
+Stream = Callable[[np.random.Generator, int], Iterator[Floats]]
+
+
+def iid(draw: Callable[[np.random.Generator, int], Floats]) -> Stream:
+    """Independent scores of one distribution."""
+
+    def stream(rng: np.random.Generator, n: int) -> Iterator[Floats]:
+        while True:
+            yield draw(rng, n)
+
+    return stream
+
+
+def autoregressive(rng: np.random.Generator, n: int) -> Iterator[Floats]:
+    """Log scores of an AR(.9) process."""
+    x = rng.standard_normal(n)
+    while True:
+        x = 0.9 * x + np.sqrt(1 - 0.81) * rng.standard_normal(n)
+        yield np.exp(x)
+
+
+def seasonal(rng: np.random.Generator, n: int) -> Iterator[Floats]:
+    """Log-normal scores on a sine of period 288, each sensor with its own phase."""
+    phase, t = rng.uniform(0, 2 * np.pi, n), 0
+    while True:
+        t += 1
+        yield np.exp(np.sin(2 * np.pi * t / 288 + phase) + rng.standard_normal(n))
+
+
+def walk(rng: np.random.Generator, n: int) -> Iterator[Floats]:
+    """Log-normal scores whose level is a random walk."""
+    level = np.zeros(n)
+    while True:
+        level += 0.01 * rng.standard_normal(n)
+        yield np.exp(level + rng.standard_normal(n))
+
+
+def steps(rng: np.random.Generator, n: int) -> Iterator[Floats]:
+    """Log-normal scores whose level jumps by about a standard deviation every 2000 steps or so."""
+    level = np.zeros(n)
+    while True:
+        jump = rng.random(n) < 1 / 2000
+        level[jump] += rng.standard_normal(int(jump.sum()))
+        yield np.exp(level + rng.standard_normal(n))
+
+
+SHAPES: dict[str, Stream] = {
+    "half-normal": iid(lambda rng, n: np.abs(rng.standard_normal(n))),
+    "exponential": iid(lambda rng, n: rng.exponential(size=n)),
+    "log-normal": iid(lambda rng, n: np.exp(rng.standard_normal(n))),
+    "Student t(3)": iid(lambda rng, n: np.abs(rng.standard_t(3, n))),
+    "Pareto(3)": iid(lambda rng, n: rng.pareto(3, n) + 1),
+}
+STREAMS: dict[str, Stream] = {
+    **SHAPES,
+    "uniform": iid(lambda rng, n: rng.random(n)),
+    "AR(.9)": autoregressive,
+    "seasonal": seasonal,
+    "random walk": walk,
+    "steps": steps,
+}
+
+
+class Run:
+    """One method on n sensors; `step` returns the alerts that begin."""
+
+    def __init__(self, method: Thresholds, fields: thresholds.Fields, n: int) -> None:
+        self.method, self.state, self.sensor = method, np.zeros(n, np.dtype(fields)), np.arange(n)
+        method.start(self.state, self.sensor)
+        self.last, self.time = np.full(n, -GAP - 1), 0
+        self.interval, self.countable = np.full(n, 1000.0), np.ones(n, np.bool_)
+        self.regimes = self.silenced = 0
+
+    def step(self, score: Floats) -> tuple[thresholds.Decisions, Bools]:
+        """Judge one score a sensor."""
+        out = self.method.decide_step(self.state, self.sensor, score, self.interval, self.countable)
+        self.regimes += int(out.regime_change.sum())
+        self.silenced += int(((score > out.threshold) & ~out.anomalous).sum()) if self.time >= WARM else 0
+        return out, self.begin(out.anomalous)
+
+    def begin(self, anomalous: Bools) -> Bools:
+        """Exceedances that are not a continuation of the last one."""
+        first = anomalous & (self.time - self.last > GAP)
+        self.last[anomalous] = self.time
+        self.time += 1
+        return first
+
+
+class MovingZ(Run):
+    """Exponentially weighted z-score above 3, memory 400: what many systems do."""
+
+    def __init__(self, n: int) -> None:
+        self.mean, self.square = np.zeros(n), np.zeros(n)
+        self.last, self.time, self.regimes = np.full(n, -GAP - 1), 0, 0
+
+    def step(self, score: Floats) -> tuple[None, Bools]:  # type: ignore[override]
+        """Judge one score a sensor."""
+        rate = max(2 / 401, 1 / (self.time + 1))
+        spread = np.sqrt(np.maximum(self.square - self.mean**2, 1e-300))
+        anomalous = (score - self.mean > 3 * spread) & (self.time > 100)
+        self.mean += rate * (score - self.mean)
+        self.square += rate * (score**2 - self.square)
+        return None, self.begin(anomalous)
+
+
+def fleet(stream: Stream, seed: int, sensors: int = 200, length: int = 400) -> Calibration:
+    """Calibration on held-out scores of other sensors of the same kind."""
+    source = stream(np.random.default_rng(seed), sensors)
+    return thresholds.calibrate(list(np.array([next(source) for _ in range(length)]).T))
+
+
+def default(stream: Stream, n: int, calibrated: bool = True, period: int = PERIOD) -> Run:
+    """The default method for sensors that training has not seen."""
+    calibration = fleet(stream, 1) if calibrated else None
+    return Run(BlockMaximum(Budget.parse(f"1 per {period} readings"), calibration), thresholds.FIELDS, n)
+
+
+def count(run: Run, stream: Stream, n: int, length: int, seed: int = 2) -> Floats:
+    """Alerts that begin: (length / 1000, n), one row a thousand steps."""
+    source, found = stream(np.random.default_rng(seed), n), np.zeros((length // 1000, n))
+    for t in range(length):
+        found[t // 1000] += run.step(next(source))[1]
+    return found
+
+
+def table(title: str, head: str, rows: list[str]) -> str:
+    """A Markdown table."""
+    line = "|" + "---|" * head.count("|")
+    return "\n".join([f"### {title}", "", f"| {head}", line, *(f"| {row} |" for row in rows), ""])
+
+
+def budgets(n: int) -> str:
+    """False alerts as a multiple of the budget on normal streams, after warm-up."""
+    rows, share = [], (STEPS - WARM) / PERIOD
+    for name, stream in STREAMS.items():
+        spot = Run(Spot(Budget.parse(f"1 per {PERIOD} readings")), thresholds.fields("spot"), n // 4)
+        ours = default(stream, n)
+        cells = []
+        for run in (ours, default(stream, n, calibrated=False), spot, MovingZ(n)):
+            sensors = n // 4 if run is spot else n
+            found = count(run, stream, sensors, STEPS)[WARM // 1000 :]
+            each = found.sum(axis=0) / share
+            half = len(found) // 2
+            creep = found[half:].sum() / max(found[:half].sum(), 1)
+            cells.append(f"{each.mean():.2f} ± {1.96 * each.std() / np.sqrt(sensors):.2f}")
+            if run is ours:
+                cells += [f"{run.silenced / n / share:.2f}", f"{creep:.2f}", f"{np.quantile(each, 0.95):.2f}"]
+                cells.append(f"{run.regimes / n / STEPS * PERIOD:.3f}")
+            if run is spot:
+                cells.append(f"{creep:.2f}")
+        rows.append(" | ".join([name, *cells]))
+    head = (
+        "stream | default | silenced steps | late/early | 95th sensor | regime changes a period | no fleet | SPOT | "
+        "late/early | z > 3 |"
+    )
+    return table(f"False alerts / budget, steps {WARM} to {STEPS}, {n} sensors, 1 per {PERIOD} readings", head, rows)
+
+
+def scaling(n: int) -> str:
+    """Whether decisions change when all scores are multiplied."""
+    rows = []
+    for name, stream in SHAPES.items():
+        source = stream(np.random.default_rng(5), n)
+        history = [next(source) for _ in range(6000)]
+        held = list(np.array(history[:300]).T)
+        seen = []
+        for factor in (1, 1e3, 1e-3):
+            calibration = thresholds.calibrate([h * factor for h in held])
+            run = Run(BlockMaximum(Budget.parse("1 per 500 readings"), calibration), thresholds.FIELDS, n)
+            seen.append(np.array([run.step(s * factor)[0].anomalous for s in history]))
+        changed = [int((seen[0] != other).sum()) for other in seen[1:]]
+        rows.append(f"{name} | {int(seen[0].sum())} | {changed[0]} | {changed[1]}")
+    return table("Decisions changed by scaling the scores", "scores | exceedances | x 1000 | / 1000 |", rows)
+
+
+def recall(n: int) -> str:
+    """Share of single anomalous steps found, at a third of the budget's rate, from the first window on."""
+    rows = []
+    for name, stream in SHAPES.items():
+        big = np.concatenate([next(stream(np.random.default_rng(9), 4_000_000))])
+        x = np.log(big)
+        quantile, middle = float(np.quantile(x, 1 - 1 / PERIOD)), float(np.median(x))
+        cells = []
+        for size in (quantile + np.log(1.5), middle + 1.5 * (quantile - middle)):
+            run, rng = default(stream, n), np.random.default_rng(3)
+            source, hit, put, false = stream(np.random.default_rng(2), n), 0, 0, 0
+            for t in range(STEPS):
+                score = next(source)
+                strike = (rng.random(n) < 1 / (3 * PERIOD)) & (t >= 200)
+                score[strike] = np.exp(size)
+                out, begin = run.step(score)
+                hit, put = hit + int(out.anomalous[strike].sum()), put + int(strike.sum())
+                false += int((begin & ~strike).sum()) if t >= WARM else 0
+            cells += [f"{hit / put:.3f}", f"{false / n / (STEPS - WARM) * PERIOD:.2f}"]
+        rows.append(" | ".join([name, *cells]))
+    head = "scores | recall, 1.5 x in score | false / budget | recall, 1.5 x normalised | false / budget |"
+    return table("Anomalies 1.5 times as large as the budget's quantile", head, rows)
+
+
+def swap(n: int) -> str:
+    """Alerts in the 1000 steps after new weights with scores 100 times as large, reseated from 100 windows."""
+    rows = []
+    for name in ("exponential", "log-normal", "Pareto(3)", "AR(.9)"):
+        run, source = default(STREAMS[name], n), STREAMS[name](np.random.default_rng(4), n)
+        for _ in range(10_000):
+            run.step(next(source))
+        cells = []
+        for reseated in (True, False):
+            trial = Run(run.method, thresholds.FIELDS, n)
+            trial.state, follow = run.state.copy(), STREAMS[name](np.random.default_rng(6), n)
+            held = np.log([next(follow) * 100 for _ in range(100)])
+            if reseated:
+                median = np.median(held, axis=0)
+                trial.method.reseat(trial.state, trial.sensor, median, np.median(np.abs(held - median), axis=0))
+            found = sum(int(trial.step(next(follow) * 100)[1].sum()) for _ in range(1000))
+            cells.append(f"{found / n / 1000 * PERIOD:.2f}")
+        rows.append(" | ".join([name, *cells]))
+    return table("Alerts / budget in 1000 steps after a swap", "scores | reseated | not reseated |", rows)
+
+
+def cold(n: int) -> str:
+    """New sensors of mixed kinds in a fleet of mixed kinds, by time."""
+
+    def mixed(rng: np.random.Generator, n: int) -> Iterator[Floats]:
+        parts = [stream(rng, n // len(STREAMS)) for stream in STREAMS.values()]
+        scale = np.exp(2 * rng.standard_normal(n))
+        while True:
+            yield scale * np.concatenate([next(part) for part in parts])
+
+    spans = [(0, 1000), (1000, 2000), (2000, 4000), (4000, 8000), (8000, 16_000), (16_000, 24_000)]
+    rows = []
+    for label, calibrated in (("mixed fleet", True), ("no fleet", False)):
+        found = count(default(mixed, n, calibrated), mixed, n, STEPS)
+        shares = [found[a // 1000 : b // 1000].sum() / n / (b - a) * PERIOD for a, b in spans]
+        rows.append(" | ".join([label, *(f"{s:.2f}" for s in shares)]))
+        if calibrated:
+            kinds = found[:8].sum(axis=0).reshape(len(STREAMS), -1).mean(axis=1) / 8000 * PERIOD
+            worst = ", ".join(f"{name} {kind:.2f}" for name, kind in zip(STREAMS, kinds, strict=True))
+    text = table(
+        f"Cold start of {n} mixed sensors: alerts / budget", "| ".join(["", *(f"{a}-{b} " for a, b in spans), ""]), rows
+    )
+    return f"{text}\nBy kind, steps 0-8000: {worst}.\n"
+
+
+def speed() -> str:
+    """Time of a step and bytes of a sensor."""
+    rows, rng = [], np.random.default_rng(0)
+    for n, repeats in ((1000, 500), (10_000, 200), (1_000_000, 40)):
+        run, taken = default(SHAPES["exponential"], n, period=5000), []
+        for _ in range(repeats):
+            score = rng.exponential(size=n)
+            start = time.perf_counter()
+            run.step(score)
+            taken.append(1e3 * (time.perf_counter() - start))
+        middle, worst = np.median(taken[3:]), np.max(taken[3:])
+        rows.append(f"{n:,} | {middle:.3f} | {np.mean(taken[3:]):.3f} | {worst:.3f} | {run.state.itemsize}")
+    return table("Cost of a step", "sensors | median ms | mean ms | worst ms | bytes a sensor |", rows)
+
+
+def main() -> None:
+    """Run all parts and print or write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, help="also write the tables to this file")
+    parser.add_argument("--sensors", type=int, default=1000, help="sensors a stream")
+    options = parser.parse_args()
+    parts = []
+    for part in (budgets, scaling, recall, swap, cold):
+        parts.append(part(200 if part is scaling else options.sensors))
+        print(parts[-1], flush=True)
+    parts.append(speed())
+    print(parts[-1])
+    if options.output:
+        options.output.write_text("\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
