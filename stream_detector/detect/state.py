@@ -1,0 +1,106 @@
+"""The state of one profile's sensors: one structured array, a row a sensor.
+
+Every part of the core names its fields here through the dtype and works on columns of the array. A row's
+bytes are the sensor's whole state: what a store keeps and what `detect` carries over are the same bytes. This
+module does not know what the fields mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from stream_detector.errors import DataError
+from stream_detector.records import Ints
+
+State: TypeAlias = npt.NDArray[np.void]
+Fields: TypeAlias = list[tuple[Any, ...]]
+
+LAYOUT = 1
+"""Version of the row's layout; raised when a field changes its meaning, not when one is added."""
+
+
+class SensorTable:
+    """Rows by sensor id. New sensors appear at the end; a row's number never changes.
+
+    `state` must be fetched anew at each use: growing moves the array.
+    """
+
+    def __init__(self, fields: Fields) -> None:
+        self.dtype = np.dtype(fields)
+        self.ids: list[str] = []
+        self._row_of: dict[str, int] = {}
+        self._state: State = np.zeros(0, self.dtype)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def state(self) -> State:
+        """(S,) structured array, S the number of sensors known so far."""
+        return self._state[: len(self.ids)]
+
+    def rows(self, sensor_ids: Sequence[str]) -> tuple[Ints, Ints]:
+        """Row of each sensor and, apart, the rows that this call created (all zero)."""
+        before = len(self.ids)
+        row_of, ids = self._row_of, self.ids
+        found = np.empty(len(sensor_ids), np.int64)
+        for i, sensor_id in enumerate(sensor_ids):
+            row = row_of.get(sensor_id)
+            if row is None:
+                row = row_of[sensor_id] = len(ids)
+                ids.append(sensor_id)
+            found[i] = row
+        self._grow(len(ids))
+        return found, np.arange(before, len(ids))
+
+    def _grow(self, size: int) -> None:
+        """Room for `size` rows, a little ahead, in place: a copy would hold two fleets in memory at once."""
+        capacity = len(self._state)
+        if size > capacity:
+            # No view outlives a step of the detector, so nothing can point at the moved block.
+            self._state.resize(size + max(16, size // 64), refcheck=False)
+
+    def pack(self, row: int) -> bytes:
+        """The whole state of one sensor."""
+        return bytes(self._state[row].tobytes())
+
+    def layout(self) -> bytes:
+        """What `restore` needs to read packed rows: version and named fields."""
+        return json.dumps({"version": LAYOUT, "fields": _describe(self.dtype)}).encode()
+
+    def restore(self, sensor_ids: Sequence[str], packed: bytes, layout: bytes) -> None:
+        """Put packed rows back, matching fields by name; a field that the rows lack stays zero.
+
+        Raises DataError when the bytes do not have the layout's size or come from a newer version.
+        """
+        try:
+            described = json.loads(layout)
+            version, fields = int(described["version"]), described["fields"]
+            dtype = np.dtype([(name, kind, tuple(shape)) for name, kind, shape in fields])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"the saved state's layout cannot be read ({error}); start without it") from error
+        if version > LAYOUT:
+            raise DataError(f"the saved state has layout {version}, this program knows {LAYOUT}: upgrade it")
+        if len(packed) != dtype.itemsize * len(sensor_ids):
+            raise DataError("the saved state is cut off or does not fit its layout; start without it")
+        stored = np.frombuffer(packed, dtype)
+        rows, _ = self.rows(sensor_ids)
+        names = self.dtype.names or ()
+        for name in set(dtype.names or ()) & set(names):
+            column = self._state[name]
+            if column.shape[1:] != stored[name].shape[1:]:
+                raise DataError(
+                    f"the saved state's {name} has shape {stored[name].shape[1:]}, this model needs "
+                    f"{column.shape[1:]}: use the model that the state was saved with"
+                )
+            column[rows] = stored[name]
+
+
+def _describe(dtype: np.dtype[np.void]) -> list[tuple[str, str, list[int]]]:
+    fields: Mapping[str, Any] = dtype.fields or {}
+    return [(name, fields[name][0].base.str, list(fields[name][0].shape)) for name in dtype.names or ()]
