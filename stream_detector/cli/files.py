@@ -1,0 +1,214 @@
+"""The commands that need nothing but files: detect, train, simulate, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+from stream_detector import settings as all_settings
+from stream_detector.cli import show
+from stream_detector.cli.report import write_run_report
+from stream_detector.detect.detector import DetectorOptions
+from stream_detector.errors import ConfigError
+from stream_detector.models import MODELS
+from stream_detector.models import artifact as artifacts
+from stream_detector.models.artifact import Artifact
+from stream_detector.records import encode
+from stream_detector.settings import Budget, DetectorSettings
+from stream_detector.simulate import FIELDS, simulate, write_csv
+from stream_detector.streaming import files, offline
+from stream_detector.training.fit import FitOptions
+from stream_detector.training.train import TrainOptions, train
+
+PANEL = "On files"
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help="CSV (gzip too) with a column timestamp, optionally sensor_id, then one column a channel; or JSON lines; "
+        "- reads standard input",
+        show_default=False,
+    ),
+]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help=f"a model to train ({', '.join(MODELS)}) or the directory of a trained artifact"),
+]
+Window = Annotated[int | None, typer.Option("--window", help="readings that the model looks at  [default: 100]")]
+Device = Annotated[str | None, typer.Option("--device", help="torch device: cpu, cuda, ...  [default: cuda if there]")]
+TimeUnit = Annotated[str, typer.Option("--time-unit", help="of numeric times: auto, s, ms, us, ns")]
+Ignore = Annotated[list[str] | None, typer.Option("--ignore", help="a column to leave out; may be repeated")]
+Epochs = Annotated[int, typer.Option(min=1, help="rounds over the training rows, at most")]
+Seed = Annotated[int, typer.Option(help="the same seed gives the same result")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for name, command in (
+        ("detect", detect),
+        ("train", train_command),
+        ("simulate", simulate_command),
+        ("demo", demo),
+    ):
+        app.command(name, rich_help_panel=PANEL)(command)
+
+
+def detect(
+    paths: Files,
+    model: ModelOption = None,
+    train_rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="first rows in time to train on, without an artifact  [default: 15 %]"),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="false alerts of one sensor that you accept  [default: 1 per 7d]")
+    ] = None,
+    window: Window = None,
+    stride: Annotated[int | None, typer.Option(help="readings between two scorings  [default: 1]")] = None,
+    output: Annotated[Path | None, typer.Option(help="alerts, one JSON record a line; - prints them")] = None,
+    scores: Annotated[Path | None, typer.Option(help="CSV of scores, one row an input row; - prints it")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML page with every sensor drawn")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="directory that carries the detector's memory from one run to the next")
+    ] = None,
+    device: Device = None,
+    time_unit: TimeUnit = "auto",
+    ignore: Ignore = None,
+    epochs: Epochs = 10,
+    seed: Seed = 0,
+    config: Config = None,
+) -> None:
+    """Find incidents in files of readings.
+
+    Without a trained artifact, the first 15 % of the rows are learned from and the rest is judged.
+    """
+    chosen = _settings(config, model=model, budget=budget, window=window, stride=stride, device=device)
+    artifact, name = _model(chosen.model)
+    options = TrainOptions(name, chosen.window, _device(chosen.device), FitOptions(epochs=epochs, seed=seed))
+    table = files.read_tables(paths, time_unit=time_unit, ignore=ignore or ())
+    with show.bars(Console(stderr=True)) as progress:
+        run = offline.detect(table, _options(chosen), artifact, (options, train_rows), state, progress)
+    if output:
+        files.write_lines(output, (encode(alert) for alert in run.alerts))
+    if scores:
+        files.write_scores(scores, table, run.rows.score, run.rows.p_value, run.rows.anomalous)
+    if report:
+        write_run_report(report, run, ", ".join(path.name for path in paths))
+    printing = Path("-") in (output, scores)
+    show.run_summary(Console(stderr=printing), run)
+
+
+def train_command(
+    paths: Files,
+    output: Annotated[Path, typer.Option(help="directory for the trained artifact", show_default=False)],
+    model: ModelOption = None,
+    window: Window = None,
+    device: Device = None,
+    time_unit: TimeUnit = "auto",
+    ignore: Ignore = None,
+    epochs: Epochs = 10,
+    seed: Seed = 0,
+    config: Config = None,
+) -> None:
+    """Train a model on files of mostly normal readings and save it as an artifact.
+
+    Use it with [bold]stream-detector detect FILE --model DIR[/]. A column label is not read.
+    """
+    chosen = _settings(config, model=model, window=window, device=device)
+    if chosen.model not in MODELS:
+        raise ConfigError(f"there is no model {chosen.model!r} to train: choose one of {', '.join(sorted(MODELS))}")
+    options = TrainOptions(chosen.model, chosen.window, _device(chosen.device), FitOptions(epochs=epochs, seed=seed))
+    table = files.read_tables(paths, time_unit=time_unit, ignore=ignore or ())
+    with show.bars(Console(stderr=True)) as progress:
+        artifact = train(offline.history(table, table.order), options, progress("training"))
+    artifact.save(output)
+    show.artifact_summary(Console(), artifact, output)
+
+
+def simulate_command(
+    output: Annotated[
+        Path, typer.Option(help="CSV to write (.gz compresses); the faults go beside it", show_default=False)
+    ],
+    field: Annotated[str, typer.Option(help=f"what to simulate: {', '.join(FIELDS)}")] = "plant",
+    sensors: Annotated[int, typer.Option(min=1)] = 5,
+    rows: Annotated[int, typer.Option(min=1, help="readings of each sensor")] = 4000,
+    faults: Annotated[float, typer.Option(min=0, help="faults of each sensor, about")] = 2.0,
+    seed: Seed = 0,
+) -> None:
+    """Write readings of a simulated plant, payment system or ward with known faults.
+
+    The last column, label, is 1 inside a fault; NAME.faults.json names each fault's kind and time.
+    """
+    fleet = simulate(field, sensors=sensors, rows=rows, seed=seed, faults_per_sensor=faults)
+    write_csv(fleet, output)
+    show.fleet_summary(Console(), fleet, output)
+
+
+def demo(
+    field: Annotated[str, typer.Option(help=f"what to simulate: {', '.join(FIELDS)}")] = "plant",
+    sensors: Annotated[int, typer.Option(min=1)] = 5,
+    rows: Annotated[int, typer.Option(min=500, help="readings of each sensor")] = 4000,
+    output: Annotated[Path, typer.Option(help="directory for readings, alerts and report")] = Path(
+        "stream-detector-demo"
+    ),
+    seed: Seed = 0,
+    config: Config = None,
+) -> None:
+    """See it work: simulate a fleet with faults, learn, detect, and draw the report."""
+    console = Console()
+    chosen = _settings(config)
+    fleet = simulate(field, sensors=sensors, rows=rows, seed=seed)
+    readings = output / "readings.csv"
+    files.make_directory(output)
+    write_csv(fleet, readings)
+    console.print(
+        f"Simulated {len(fleet.series)} sensors with {len(fleet.faults)} faults; learning, then detecting ..."
+    )
+    options = TrainOptions(chosen.model, chosen.window, _device(chosen.device), FitOptions(seed=seed))
+    table = files.read_tables([readings])
+    clean = int(0.3 * len(table.order))
+    with show.bars(Console(stderr=True)) as progress:
+        run = offline.detect(table, _options(chosen), None, (options, clean), None, progress)
+    files.write_lines(output / "alerts.jsonl", (encode(alert) for alert in run.alerts))
+    write_run_report(output / "report.html", run, f"the demo: {field}", labels=fleet.faults)
+    show.run_summary(console, run)
+    show.found_faults(console, run, fleet.faults)
+    console.print(f"Open [bold]{output / 'report.html'}[/] to see every incident drawn.", highlight=False)
+
+
+def _settings(config: Path | None, **given: Any) -> DetectorSettings:
+    """The detector's settings, with the options that were given on the command line on top."""
+    chosen = all_settings.load(config).detector
+    return all_settings.override(chosen, {name: value for name, value in given.items() if value is not None})
+
+
+def _model(name: str) -> tuple[Artifact | None, str]:
+    """The artifact that a name stands for, if it is not that of a model to train; and the model's name."""
+    if name in MODELS:
+        return None, name
+    if not Path(name).exists():
+        raise ConfigError(
+            f"--model {name!r} is neither a model ({', '.join(sorted(MODELS))}) nor a directory with a trained artifact"
+        )
+    artifact = artifacts.load(Path(name))
+    return artifact, artifact.model.name
+
+
+def _options(chosen: DetectorSettings) -> DetectorOptions:
+    return DetectorOptions(Budget.parse(chosen.budget), stride=chosen.stride, device=_device(chosen.device))
+
+
+def _device(name: str) -> str:
+    """A device that torch can use; raises ConfigError where it cannot."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"the device {name!r} cannot be used here ({reason}): try --device cpu") from error
+    return name

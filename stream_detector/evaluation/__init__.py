@@ -1,0 +1,1 @@
+"""Judging: reports for people."""

@@ -1,0 +1,1 @@
+"""The edge: the only place that knows files, brokers and stores."""

@@ -1,0 +1,1 @@
+"""Training: windows from readings, weights from windows, and the calibration that travels with them."""

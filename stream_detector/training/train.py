@@ -1,0 +1,145 @@
+"""From history to an artifact: scale, fit on the early part, calibrate on the late part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from stream_detector.detect import buffers, thresholds
+from stream_detector.detect.buffers import Buffers
+from stream_detector.detect.detector import seed_scale
+from stream_detector.detect.scoring import Scorer
+from stream_detector.detect.state import SensorTable
+from stream_detector.errors import DataError
+from stream_detector.models.artifact import Artifact, SensorSeed, TrainedOn, build
+from stream_detector.models.interface import Model
+from stream_detector.records import Floats, Ints, Readings, format_time
+from stream_detector.training import sample
+from stream_detector.training.fit import FitOptions, Progress, fit
+from stream_detector.training.sample import History, Scales
+
+FIT_SHARE = 0.7
+"""Share of the history that is fitted; the rest, later, measures bands and thresholds."""
+FIT_WINDOWS = 20_000
+HELD_WINDOWS = 1_000
+CALIBRATION_READINGS = 40_000
+"""Held-out readings scored for the thresholds, at most, over as many sensors as fit in."""
+
+
+MEMORY_WINDOWS = 40
+"""Windows that the thresholds' trackers look back: neighbouring scores see nearly the same readings."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What to train. `config` overrides the model's own defaults."""
+
+    model: str = "encoder"
+    window: int = 100
+    device: str = "cpu"
+    fit: FitOptions = field(default_factory=FitOptions)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def train(history: History, options: TrainOptions, progress: Progress) -> Artifact:
+    """Fit a model to the history and calibrate it; raises DataError when there is too little of it."""
+    torch.manual_seed(options.fit.seed)
+    scales = sample.scales(history, options.window)
+    early, late = sample.split(history.readings, FIT_SHARE)
+    early_windows = _windows(history, early, options.window, scales, FIT_WINDOWS)
+    late_windows = _windows(history, _with_context(early, late, options.window), options.window, scales, HELD_WINDOWS)
+    if not len(early_windows) or not len(late_windows):
+        longest = int(np.bincount(history.readings.sensor).max())
+        raise DataError(
+            f"there is too little to learn from: the longest sensor has {longest} readings in the training part, "
+            f"windows of {options.window} need about {2 * options.window}; give more rows to train on "
+            f"(--train-rows) or a smaller window (--window)"
+        )
+    plain = {"window": options.window, "channels": len(history.channels), **options.config}
+    model = build(options.model, plain).to(options.device)
+    loss = fit(model, early_windows, options.fit, progress)
+    with torch.inference_mode():
+        model.calibrate(late_windows.to(options.device))
+    seeds, calibration = _calibrate(history, early, late, model, scales, options)
+    return Artifact(
+        model=model,
+        channels=history.channels,
+        scaler=seeds,
+        calibration=calibration.to_json(),
+        trained_on=_span(history.readings),
+        metrics={"fit_loss": round(loss, 6), "windows": float(len(early_windows))},
+    )
+
+
+def _windows(history: History, part: Readings, window: int, scales: Scales, limit: int) -> torch.Tensor:
+    some = History(part, history.sensor_ids, history.channels)
+    return torch.from_numpy(sample.windows(some, window, scales, limit))
+
+
+def _with_context(early: Readings, late: Readings, window: int) -> Readings:
+    """The late part with just enough before it that its first reading has a full window."""
+    context = sample.tail(early, window - 1)
+    return Readings(
+        np.concatenate([context.sensor, late.sensor]),
+        np.concatenate([context.time_ms, late.time_ms]),
+        np.concatenate([context.values, late.values]),
+    )
+
+
+def _calibrate(
+    history: History, early: Readings, late: Readings, model: Model, scales: Scales, options: TrainOptions
+) -> tuple[dict[str, SensorSeed], thresholds.Calibration]:
+    """Score the late part as production would, and measure the thresholds' calibration on it."""
+    seeds = {
+        name: SensorSeed(scales.center[i].tolist(), scales.spread[i].tolist())
+        for i, name in enumerate(history.sensor_ids)
+        if scales.spread[i].any() or scales.center[i].any()
+    }
+    scores = _held_out_scores(history, early, late, model, seeds, options)
+    for name, score in scores.items():
+        log_score = thresholds.log_score(score)
+        median = float(np.median(log_score))
+        mad = float(np.median(np.abs(log_score - median)))
+        seeds[name] = msgspec.structs.replace(seeds[name], score_median=median, score_mad=mad)
+    return seeds, thresholds.calibrate(list(scores.values()), MEMORY_WINDOWS * options.window)
+
+
+def _held_out_scores(
+    history: History,
+    early: Readings,
+    late: Readings,
+    model: Model,
+    seeds: Mapping[str, SensorSeed],
+    options: TrainOptions,
+) -> dict[str, Floats]:
+    """Consecutive scores of each sensor's late part, of as many sensors as the limit allows."""
+    counts = np.bincount(late.sensor, minlength=len(history.sensor_ids))
+    allowed = np.cumsum(counts) <= max(CALIBRATION_READINGS, int(counts[0]))
+    allowed &= np.array([name in seeds for name in history.sensor_ids])
+    part = _with_context(early, late, options.window)
+    part = sample.select(part, allowed[part.sensor])
+    table = SensorTable(buffers.fields(options.window, len(history.channels)))
+    table.rows(history.sensor_ids)
+    seed_scale(table, np.arange(len(table)), seeds)
+    rolling, scorer = Buffers(table, options.window, 1), Scorer(model, torch.device(options.device))
+    found: list[tuple[Ints, Floats]] = []
+    for start in range(0, len(part), sample.BATCH):
+        due = rolling.append(part[start : start + sample.BATCH])
+        found.append((due.sensor, scorer.score(due).score[:, -1]))
+    sensor = np.concatenate([s for s, _ in found])
+    score = np.concatenate([s for _, s in found])
+    return {history.sensor_ids[i]: score[sensor == i] for i in np.unique(sensor[np.isfinite(score)])}
+
+
+def _span(readings: Readings) -> TrainedOn:
+    return TrainedOn(
+        start=format_time(int(readings.time_ms.min())),
+        end=format_time(int(readings.time_ms.max())),
+        readings=len(readings),
+        sensors=len(np.unique(readings.sensor)),
+    )
