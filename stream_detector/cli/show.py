@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,7 +17,7 @@ from rich.table import Table as Grid
 from stream_detector.detect.alerts import duration
 from stream_detector.evaluation.matching import match
 from stream_detector.models.artifact import Artifact
-from stream_detector.records import SEVERITIES, Alert
+from stream_detector.records import SEVERITIES, Alert, parse_time
 from stream_detector.simulate import Fault, Fleet, faults_path
 from stream_detector.streaming.offline import Run
 from stream_detector.training import fit
@@ -49,7 +50,7 @@ def run_summary(console: Console, run: Run, listed: int = LISTED) -> None:
     incidents = last_by_incident(run.alerts)
     console.print(_sensors(run, incidents, listed))
     if incidents:
-        console.print(_incidents(incidents, listed))
+        console.print(_incidents(run.alerts, listed))
     else:
         console.print("No incidents.")
     for line in input_notes(run):
@@ -57,7 +58,7 @@ def run_summary(console: Console, run: Run, listed: int = LISTED) -> None:
 
 
 def _sensors(run: Run, incidents: Sequence[Alert], listed: int) -> Grid:
-    grid = Grid(title=f"Sensors ({len(run.table.sensor_ids)})", title_justify="left")
+    grid = Grid(title=f"Sensors ({len(run.table.sensor_ids)})", title_justify="left", box=SIMPLE)
     grid.add_column("sensor")
     for name in ("rows", "trained on", "scored", "incidents"):
         grid.add_column(name, justify="right")
@@ -83,18 +84,20 @@ def _sensors(run: Run, incidents: Sequence[Alert], listed: int) -> Grid:
     return grid
 
 
-def _incidents(incidents: Sequence[Alert], listed: int) -> Grid:
-    grid = Grid(title=f"Incidents ({len(incidents)})", title_justify="left")
-    for name in ("severity", "sensor", "from", "to", "peak score", "what"):
-        grid.add_column(name, justify="right" if name == "peak score" else "left")
+def _incidents(alerts: Sequence[Alert], listed: int) -> Grid:
+    """One row an incident: what was said when it opened, and how long it lasted."""
+    first = {alert.alert_id: alert for alert in reversed(alerts)}
+    incidents = last_by_incident(alerts)
+    grid = Grid(title=f"Incidents ({len(incidents)})", title_justify="left", box=SIMPLE)
+    for name in ("severity", "from (UTC)", "lasted", "what"):
+        grid.add_column(name, no_wrap=name != "what")
     for alert in incidents[:listed]:
+        lasted = parse_time(alert.ends_at) - parse_time(alert.starts_at) if alert.ends_at else None
         grid.add_row(
             f"[{COLOURS[alert.severity]}]{alert.severity}[/]",
-            escape(alert.sensor_id),
-            alert.starts_at,
-            alert.ends_at or "still open",
-            f"{alert.peak_score:.3g}",
-            escape(alert.summary),
+            alert.starts_at[:16].replace("T", " "),
+            "still open" if lasted is None else duration(lasted),
+            escape(first[alert.alert_id].summary),
         )
     if len(incidents) > listed:
         grid.caption = f"and {len(incidents) - listed} more: write them all with --output"
@@ -150,7 +153,7 @@ def fleet_summary(console: Console, fleet: Fleet, path: Path) -> None:
 def found_faults(console: Console, run: Run, faults: Sequence[Fault]) -> None:
     """By kind of fault, how many were found; and how many incidents touch none."""
     matched = match(run.alerts, faults)
-    grid = Grid(title="Injected faults", title_justify="left")
+    grid = Grid(title="Injected faults", title_justify="left", box=SIMPLE)
     for name in ("kind", "found", "of", "median delay"):
         grid.add_column(name, justify="left" if name == "kind" else "right")
     for kind in sorted({fault.kind for fault in faults}):

@@ -47,7 +47,7 @@ class EncoderConfig:
     feedforward: int = 64
     horizons: tuple[int, ...] = (1, 8, 32)
     recent: int = 50
-    lasting: float = 1.5
+    lasting: float = 1.25
     top: float = 0.1
     coverage: float = 0.95
 

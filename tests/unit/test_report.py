@@ -223,18 +223,18 @@ def test_small_steps_on_a_large_offset_survive() -> None:
 
 
 def test_incident_table(tmp_path: Path) -> None:
-    """One row an incident, worst first, with the state that its last alert left, whatever the alerts' order."""
+    """One row an incident, worst first: what its first alert said, how its last one left it, in any order."""
     alerts = [
         make_alert("fan", "closed", seq=2, severity="info", peak_score=7.25),
         make_alert("fan", "opened", seq=0, severity="info", peak_score=5.0),
-        make_alert("pump", "opened", seq=0, severity="warning"),
-        make_alert("pump", "updated", seq=1, severity="critical", contributions={"vib": 0.8}),
+        make_alert("pump", "updated", seq=1, severity="critical", summary="it got worse"),
+        make_alert("pump", "opened", seq=0, severity="warning", contributions={"vib": 0.8}, summary="it began"),
         make_alert("gone", "closed", severity="error"),
     ]
     page = report(tmp_path / "run.html", [make_trace("fan"), make_trace("pump")], alerts)
     pump, gone, fan = page.incidents
     assert (pump["Sensor"], pump["Severity"], pump["End"]) == ("pump", "critical", "still open")
-    assert "vib 9 (expected 2, usual 1 to 3): 80%" in pump["What happened"]
+    assert "it beganvib 9 (expected 2, usual 1 to 3): 80%" in pump["What happened"]
     assert gone["Sensor"] == "gone (not drawn)"
     assert (fan["Severity"], fan["Peak score"]) == ("info", "7.25")
     assert (fan["Start"], fan["End"]) == ("2024-03-01 01:40:00", "2024-03-01 01:50:00 (10 min)")

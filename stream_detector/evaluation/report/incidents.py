@@ -17,11 +17,12 @@ MAX_CHANNELS = 8
 
 @dataclass(frozen=True)
 class Incident:
-    """One incident as its last alert left it; `end_ms` is None while it is open.
+    """One incident; `end_ms` is None while it is open.
 
-    severity is the worst that it reached, shares each channel's largest contribution over its life.
+    first says what happened, last how it stands. severity is the worst that it reached, shares each channel's largest contribution over its life.
     """
 
+    first: Alert
     last: Alert
     severity: Severity
     start_ms: int
@@ -67,6 +68,7 @@ def incident(life: Sequence[Alert]) -> Incident:
             shares[channel.name] = max(channel.contribution, shares.get(channel.name, channel.contribution))
     closed = last.event == "closed"
     return Incident(
+        first=min(life, key=lambda alert: alert.seq),
         last=last,
         severity=max((alert.severity for alert in life), key=SEVERITIES.index),
         start_ms=parse_time(last.starts_at),

@@ -126,15 +126,15 @@ def incident_row(one: Incident, section: int | None) -> str:
     if one.end_ms is not None:
         lasted = duration(one.end_ms - one.start_ms) if one.end_ms > one.start_ms else "one moment"
         end = f'{moment(format_time(one.end_ms))} <span class="dim">({lasted})</span>'
-    causes = ", ".join(map(cause, sorted(one.last.channels, key=lambda it: -it.contribution)[:3]))
-    what = f"{escape(one.last.summary)}" + (f'<div class="dim">{escape(causes)}</div>' if causes else "")
+    causes = ", ".join(map(cause, sorted(one.first.channels, key=lambda it: -it.contribution)[:3]))
+    what = f"{escape(one.first.summary)}" + (f'<div class="dim">{escape(causes)}</div>' if causes else "")
     cells = (
         ("Sensor", one.last.sensor_id, sensor),
         ("Severity", one.rank, f'<span class="badge {one.severity}">{one.severity}</span>'),
         ("Start", one.start_ms, moment(format_time(one.start_ms))),
         ("End", 2**53 if one.end_ms is None else one.end_ms, end),
         ("Peak score", one.last.peak_score, f"{one.last.peak_score:.4g}"),
-        ("What happened", one.last.summary, what),
+        ("What happened", one.first.summary, what),
     )
     return f"<tr>{''.join(cell(*parts) for parts in cells)}</tr>"
 
