@@ -155,7 +155,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="directory for readings, alerts and report")] = Path(
         "stream-detector-demo"
     ),
-    seed: Seed = 0,
+    seed: Seed = 1,
     config: Config = None,
 ) -> None:
     """See it work: simulate a fleet with faults, learn, detect, and draw the report."""

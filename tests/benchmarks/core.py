@@ -2,7 +2,7 @@
 
     python tests/benchmarks/core.py [--output tests/benchmarks/core.md]
 
-Readings of many sensors go through `Detector.step` in batches of 5,000, every one scored by an identity model. What
+Readings of many sensors go through `Detector.step` in batches of 5,000, every one with a score of its own: its value's distance from the centre. What
 is compared: readings a second with 1,000 sensors, the cost of a reading with 100,000 sensors against 100, and the
 bytes of the rows against the bytes of the readings that a window holds.
 """
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import argparse
 import platform
-import resource
-import sys
 import time
+import tracemalloc
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,8 +22,10 @@ import torch
 
 from stream_detector.detect import buffers
 from stream_detector.detect.detector import Detector, DetectorOptions
+from stream_detector.detect.due import Due
+from stream_detector.detect.scoring import Scored
+from stream_detector.detect.state import SensorTable
 from stream_detector.models.artifact import Artifact, TrainedOn
-from stream_detector.models.interface import Scores
 from stream_detector.records import Readings
 from stream_detector.settings import Budget
 
@@ -41,7 +42,7 @@ class IdentityConfig:
 
 
 class Identity(torch.nn.Module):
-    """The distance of the newest value from the centre is its score: no model, only what is around one."""
+    """Stands where a model would: never called."""
 
     name = "identity"
 
@@ -49,17 +50,23 @@ class Identity(torch.nn.Module):
         super().__init__()
         self.config = config
 
-    def score(self, windows: torch.Tensor, steps: int) -> Scores:
-        """The freshest steps' absolute values."""
-        fresh = windows[:, -steps:].abs()
-        return Scores(fresh.mean(dim=2), fresh, fresh, fresh, fresh)
+
+class IdentityScorer:
+    """The newest value's distance from the centre is its score: no model, only what is around one."""
+
+    def score(self, due: Due) -> Scored:
+        """Absolute values of the freshest steps."""
+        fresh = due.windows[:, -due.time_ms.shape[1] :]
+        return Scored(np.abs(fresh - due.center[:, None])[:, :, 0], fresh, fresh, fresh, fresh, fresh)
 
 
 def detector() -> Detector:
-    """A detector around the identity model, one channel."""
+    """A detector without a model, for one channel."""
     trained_on = TrainedOn("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", 0, 0)
     artifact = Artifact(Identity(IdentityConfig(WINDOW, 1)), ("value",), {}, None, trained_on)
-    return Detector(artifact, DetectorOptions(Budget.parse("1 per 7d")))
+    running = Detector(artifact, DetectorOptions(Budget.parse("1 per 7d")))
+    running.scorer = IdentityScorer()
+    return running
 
 
 def batches(sensors: int, count: int) -> list[Readings]:
@@ -89,23 +96,18 @@ def seconds_a_reading(sensors: int, measured: int) -> float:
 
 
 def memory_ratio(sensors: int = 20_000) -> float:
-    """Bytes that the process grows by for the buffers of full windows, against the bytes of their readings."""
-    from stream_detector.detect.state import SensorTable
-
+    """Bytes that live on when all windows are full, against the bytes of the readings that the windows hold."""
+    readings = batches(sensors, -(-sensors * (WINDOW + 30) // BATCH))
+    ids = [f"sensor-{i}" for i in range(sensors)]
+    tracemalloc.start()
     table = SensorTable(buffers.fields(WINDOW, 1))
-    before = resident()
-    table.rows([f"sensor-{i}" for i in range(sensors)])
+    table.rows(ids)
     rolling = buffers.Buffers(table, WINDOW, 1)
-    for batch in batches(sensors, -(-sensors * (WINDOW + 30) // BATCH)):
+    for batch in readings:
         rolling.append(batch)
-    return (resident() - before) / (sensors * WINDOW * 16)
-
-
-def resident() -> int:
-    """Resident bytes of this process now."""
-    if sys.platform == "linux":
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return held / (sensors * WINDOW * 16)
 
 
 def main() -> None:

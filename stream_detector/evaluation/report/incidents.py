@@ -19,7 +19,8 @@ MAX_CHANNELS = 8
 class Incident:
     """One incident; `end_ms` is None while it is open.
 
-    first says what happened, last how it stands. severity is the worst that it reached, shares each channel's largest contribution over its life.
+    first says what happened, last how it stands. severity is the worst that it reached, shares each channel's largest
+    contribution over its life.
     """
 
     first: Alert
