@@ -159,7 +159,7 @@ def found_faults(console: Console, run: Run, faults: Sequence[Fault]) -> None:
     for kind in sorted({fault.kind for fault in faults}):
         delays = [delay for fault, delay in zip(faults, matched.delays_ms, strict=True) if fault.kind == kind]
         found = [delay for delay in delays if delay is not None]
-        late = duration(int(np.median(found))) if found else "-"
+        late = (duration(int(np.median(found))) if np.median(found) else "none") if found else "-"
         grid.add_row(kind, str(len(found)), str(len(delays)), late)
     found_in_all = sum(delay is not None for delay in matched.delays_ms)
     grid.caption = f"{found_in_all} of {len(faults)} found; {matched.false_incidents} incidents touch no fault"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stream_detector.detect.alerts import Judged
 from stream_detector.detect.detector import Detector, DetectorOptions
-from stream_detector.errors import ArtifactError, DataError
+from stream_detector.errors import ArtifactError, ConfigError, DataError
 from stream_detector.models.artifact import Artifact
 from stream_detector.records import Alert, Bools, Floats, Ints, Readings
 from stream_detector.streaming import saved_state
@@ -87,7 +87,14 @@ def detect(
     trained = np.zeros(0, np.int64)
     carried = saved_state.load(state) if state else None
     if carried:
+        if artifact and artifact.digest != carried.artifact.digest:
+            raise ConfigError(
+                f"the state in {state} belongs to the weights {carried.artifact.info.version}, not to the given "
+                f"{artifact.info.version}: leave out --model, or use another directory"
+            )
         artifact = carried.artifact
+    if artifact and training[1] is not None:
+        raise ConfigError("--train-rows has no use with a trained artifact or a saved state: leave it out")
     if artifact is None:
         trained = training_rows(table, training[1], training[0].window)
         artifact = train(history(table, trained), training[0], progress("training"))

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/core.py [--output tests/benchmarks/core.md]
 
-Readings of many sensors go through `Detector.step` in batches of 5,000, every one with a score of its own: its value's distance from the centre. What
+Readings of many sensors go through `Detector.step` in batches of 5,000, every one with a score of its own: its
+value's distance from the centre. What
 is compared: readings a second with 1,000 sensors, the cost of a reading with 100,000 sensors against 100, and the
 bytes of the rows against the bytes of the readings that a window holds.
 """

@@ -118,6 +118,19 @@ def test_a_corrupt_artifact(run: Run, tmp_path: Path, artifact: Path, plant: Pat
     assert "damaged" in done.stderr
 
 
+def test_a_state_keeps_its_weights_and_settings(run: Run, tmp_path: Path, artifact: Path, plant: Path) -> None:
+    """A saved state refuses other weights, other settings and a training part; alone it brings its weights along."""
+    state = tmp_path / "state"
+    assert run("detect", plant, "--model", artifact, "--state", state).returncode == 0
+    other = tmp_path / "other"
+    assert run("train", plant, "--output", other, "--window", 40, "--epochs", 1, "--seed", 9).returncode == 0
+    for arguments in (["--model", other], ["--budget", "1 per day"], ["--train-rows", 500]):
+        done = run("detect", plant, "--state", state, *arguments)
+        assert done.returncode == 2, arguments
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert run("detect", plant, "--state", state).returncode == 0
+
+
 def test_bad_rows_are_counted_and_named(run: Run, tmp_path: Path) -> None:
     """Rows that cannot be used are left out and counted, the first is named with its line; each row keeps its place."""
     lines = GOOD.splitlines()
