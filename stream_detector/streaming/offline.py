@@ -54,8 +54,7 @@ class Run:
 
 def history(table: Table, rows: Ints) -> History:
     """The given input rows as something to learn from."""
-    part = Readings(table.sensor[rows], table.time_ms[rows], table.values[rows])
-    return History(part, table.sensor_ids, table.channels)
+    return History(table.readings(rows), table.sensor_ids, table.channels)
 
 
 def training_rows(table: Table, wanted: int | None, window: int) -> Ints:
@@ -122,7 +121,7 @@ def check_channels(artifact: Artifact, table: Table) -> None:
 
 def _context(table: Table, trained: Ints, rows_of: Ints, window: int) -> Readings:
     """The last window of each sensor's training part: what the first judged reading is seen against."""
-    known = history(table, trained).readings
+    known = table.readings(trained)
     return sample.tail(replace(known, sensor=rows_of[known.sensor]), window)
 
 
@@ -133,7 +132,7 @@ def _judge(table: Table, detector: Detector, rows_of: Ints, trained: Ints, progr
     scored = _Gathered()
     for start in range(0, len(todo), BATCH):
         rows = todo[start : start + BATCH]
-        readings = Readings(rows_of[table.sensor[rows]], table.time_ms[rows], table.values[rows])
+        readings = replace(table.readings(rows), sensor=rows_of[table.sensor[rows]])
         # A file has no other clock than its readings: an alert is detected when its window is complete.
         alerts += [msgspec.structs.replace(alert, detected_at=alert.window.end) for alert in detector.step(readings)]
         scored.add(detector.judged)

@@ -85,16 +85,13 @@ def test_order_counts_late_and_repeated_rows(tmp_path: Path) -> None:
     assert table.sensor_ids == ["x", "y", "z"]
 
 
-def test_batches_are_the_order_in_pieces(tmp_path: Path) -> None:
-    """Batches hold every usable row once, in time order, with its own sensor, time and value."""
+def test_readings_are_the_rows_asked_for(tmp_path: Path) -> None:
+    """Readings of the time order hold every usable row once, with its own sensor, time and value."""
     table = read(tmp_path, "timestamp,sensor_id,a\n" + "".join(f"{i * 7 % 10},s{i % 3},{i}\n" for i in range(10)))
-    rows, readings = zip(*table.batches(4), strict=True)
-    assert [len(part) for part in readings] == [4, 4, 2]
-    assert np.concatenate(rows).tolist() == table.order.tolist()
-    for part, reading in zip(rows, readings, strict=True):
-        assert reading.values[:, 0].tolist() == part.tolist()
-        assert reading.time_ms.tolist() == [i * 7 % 10 for i in part.tolist()]
-        assert [table.sensor_ids[s] for s in reading.sensor] == [f"s{i % 3}" for i in part.tolist()]
+    readings = table.readings(table.order)
+    assert readings.values[:, 0].tolist() == table.order.tolist()
+    assert readings.time_ms.tolist() == list(range(10))
+    assert [table.sensor_ids[s] for s in readings.sensor] == [f"s{i % 3}" for i in table.order.tolist()]
 
 
 @pytest.mark.parametrize(

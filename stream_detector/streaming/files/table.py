@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +54,9 @@ class Table:
     def __len__(self) -> int:
         return len(self.sensor)
 
-    def batches(self, size: int) -> Iterator[tuple[Ints, Readings]]:
-        """The usable readings in time order, `size` at a time, with the input rows that they are."""
-        for start in range(0, len(self.order), size):
-            rows = self.order[start : start + size]
-            yield rows, Readings(self.sensor[rows], self.time_ms[rows], self.values[rows])
+    def readings(self, rows: Ints) -> Readings:
+        """The readings of these input rows, in the order given; they count their sensors in `sensor_ids`."""
+        return Readings(self.sensor[rows], self.time_ms[rows], self.values[rows])
 
     def ids(self) -> list[str]:
         """The sensor id of each input row, also of rejected ones."""
