@@ -9,8 +9,10 @@ run, only the times differ. An alert is an episode: steps that exceed the thresh
 from __future__ import annotations
 
 import argparse
+import platform
 import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -289,7 +291,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the tables to this file")
     parser.add_argument("--sensors", type=int, default=1000, help="sensors a stream")
     options = parser.parse_args()
-    parts = []
+    command = (
+        f"python tests/benchmarks/thresholds.py --output tests/benchmarks/thresholds.md --sensors {options.sensors}"
+    )
+    parts = [f"# Thresholds\n\n`{command}`, {date.today()}, {platform.machine()}.\n"]
     for part in (budgets, scaling, recall, swap, cold):
         parts.append(part(200 if part is scaling else options.sensors))
         print(parts[-1], flush=True)
