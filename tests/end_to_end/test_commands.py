@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from stream_detector.errors import StreamDetectorError
-from tests.end_to_end.conftest import Run
+from tests.end_to_end.conftest import COMMAND, Run
 
 ROWS = "".join(f"2026-01-01T{h:02}:{m:02}:00Z,{(h * 60 + m) % 7}\n" for h in range(10) for m in range(60))
 GOOD = "timestamp,value\n" + ROWS
@@ -39,6 +41,25 @@ def test_demo_needs_nothing(run: Run, tmp_path: Path) -> None:
     assert "Injected faults" in done.stdout
     names = {path.name for path in (tmp_path / "stream-detector-demo").iterdir()}
     assert names == {"readings.csv", "readings.faults.json", "alerts.jsonl", "report.html"}
+
+
+def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
+    """Control-C while it works: exit code 130, no traceback."""
+
+    def listen() -> None:
+        # A shell's background jobs inherit an ignored SIGINT.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    command = [COMMAND, "demo", "--rows", "20000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen
+    ) as process:
+        assert process.stdout is not None
+        assert "Simulated" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in complaint
 
 
 @pytest.mark.parametrize(
