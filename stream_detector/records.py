@@ -118,6 +118,18 @@ def format_time(time_ms: int) -> str:
     return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
+def format_duration(span_ms: int) -> str:
+    """A span in its two largest units: `3 d 4 h`, `12 min 30 s`, `250 ms`."""
+    if span_ms < 1_000:
+        return f"{span_ms} ms"
+    parts, rest = [], span_ms // 1_000
+    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        amount, rest = divmod(rest, seconds)
+        if amount:
+            parts.append(f"{amount} {unit}")
+    return " ".join(parts[:2])
+
+
 def parse_time(text: str) -> int:
     """Milliseconds of an ISO 8601 time; one without a zone is UTC. Raises ValueError."""
     moment = datetime.fromisoformat(text.strip())

@@ -14,10 +14,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
-from stream_detector.detect.alerts import duration
 from stream_detector.evaluation.matching import match
 from stream_detector.models.artifact import Artifact
-from stream_detector.records import SEVERITIES, Alert, parse_time
+from stream_detector.records import SEVERITIES, Alert, format_duration, parse_time
 from stream_detector.simulate import Fault, Fleet, faults_path
 from stream_detector.streaming.offline import Run
 from stream_detector.training import fit
@@ -96,7 +95,7 @@ def _incidents(alerts: Sequence[Alert], listed: int) -> Grid:
         grid.add_row(
             f"[{COLOURS[alert.severity]}]{alert.severity}[/]",
             alert.starts_at[:16].replace("T", " "),
-            "still open" if lasted is None else duration(lasted),
+            "still open" if lasted is None else format_duration(lasted),
             escape(first[alert.alert_id].summary),
         )
     if len(incidents) > listed:
@@ -159,7 +158,7 @@ def found_faults(console: Console, run: Run, faults: Sequence[Fault]) -> None:
     for kind in sorted({fault.kind for fault in faults}):
         delays = [delay for fault, delay in zip(faults, matched.delays_ms, strict=True) if fault.kind == kind]
         found = [delay for delay in delays if delay is not None]
-        late = (duration(int(np.median(found))) if np.median(found) else "none") if found else "-"
+        late = (format_duration(int(np.median(found))) if np.median(found) else "none") if found else "-"
         grid.add_row(kind, str(len(found)), str(len(delays)), late)
     found_in_all = sum(delay is not None for delay in matched.delays_ms)
     grid.caption = f"{found_in_all} of {len(faults)} found; {matched.false_incidents} incidents touch no fault"

@@ -19,6 +19,7 @@ from stream_detector.records import (
     Interval,
     ModelInfo,
     Threshold,
+    format_duration,
     format_time,
 )
 
@@ -107,7 +108,7 @@ def alert_id(source: str, sensor_id: str, start_ms: int) -> str:
 
 def _summary(sensor_id: str, change: Change, channels: Sequence[Channel]) -> str:
     if change.event == "closed":
-        lasted = duration((change.end_ms or change.start_ms) - change.start_ms)
+        lasted = format_duration((change.end_ms or change.start_ms) - change.start_ms)
         how = "is back to normal" if change.close_reason == "recovered" else "stays different: taken as the new normal"
         return f"{sensor_id} {how} after {lasted}"
     worst = channels[0]
@@ -118,18 +119,6 @@ def _summary(sensor_id: str, change: Change, channels: Sequence[Channel]) -> str
         if worst.lower is not None and worst.upper is not None and not worst.lower <= worst.actual <= worst.upper
         else f"{sensor_id}: {worst.name} at {worst.actual:g} does not behave as expected"
     )
-
-
-def duration(ms: int) -> str:
-    """A span in its two largest units, as one would say it."""
-    if ms < 1000:
-        return f"{ms} ms"
-    parts, rest = [], ms // 1000
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        amount, rest = divmod(rest, size)
-        if amount:
-            parts.append(f"{amount} {unit}")
-    return " ".join(parts[:2])
 
 
 def _short(value: float) -> float:

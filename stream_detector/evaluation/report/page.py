@@ -15,7 +15,7 @@ from importlib.resources import files
 from stream_detector.evaluation.report.figure import SEVERITY_COLOURS, Picture, SensorTrace, draw
 from stream_detector.evaluation.report.incidents import SEVERITIES, Incident, by_sensor
 from stream_detector.evaluation.report.thinning import POINTS
-from stream_detector.records import Channel, format_time
+from stream_detector.records import Channel, format_duration, format_time
 
 MAX_ROWS = 2_000  # incidents in the table; more are counted, and no person reads them
 POLICY = (
@@ -90,7 +90,7 @@ def facts_list(run: Run) -> str:
     counted = {"Sensors": f"{len(traces):,}", "Readings": f"{sum(map(len, filled)):,}"}
     if filled:
         first, last = min(int(time.min()) for time in filled), max(int(time.max()) for time in filled)
-        span = f"{moment(format_time(first))} to {moment(format_time(last))} UTC ({duration(last - first)})"
+        span = f"{moment(format_time(first))} to {moment(format_time(last))} UTC ({format_duration(last - first)})"
         counted = {"Span of time": span, **counted}
     counted["Incidents"] = f"{len(run.incidents):,}"
     every = {**run.facts, **{name: value for name, value in counted.items() if name not in run.facts}}
@@ -124,7 +124,7 @@ def incident_row(one: Incident, section: int | None) -> str:
         sensor = f'<a href="#sensor-{section}" data-from="{one.start_ms}"{until}>{sensor}</a>'
     end = '<b class="open">still open</b>'
     if one.end_ms is not None:
-        lasted = duration(one.end_ms - one.start_ms) if one.end_ms > one.start_ms else "one moment"
+        lasted = format_duration(one.end_ms - one.start_ms) if one.end_ms > one.start_ms else "one moment"
         end = f'{moment(format_time(one.end_ms))} <span class="dim">({lasted})</span>'
     causes = ", ".join(map(cause, sorted(one.first.channels, key=lambda it: -it.contribution)[:3]))
     what = f"{escape(one.first.summary)}" + (f'<div class="dim">{escape(causes)}</div>' if causes else "")
@@ -217,15 +217,3 @@ def notes(trace: SensorTrace, picture: Picture) -> str:
 def moment(text: str) -> str:
     """RFC 3339 as people read it; the zone is said once, in the heading."""
     return text.removesuffix("Z").replace("T", " ")
-
-
-def duration(span_ms: int) -> str:
-    """A span in its two largest units: `3 d 4 h`, `12 min 30 s`, `250 ms`."""
-    if span_ms < 1_000:
-        return f"{span_ms} ms"
-    parts, rest = [], span_ms // 1_000
-    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        amount, rest = divmod(rest, seconds)
-        if amount:
-            parts.append(f"{amount} {unit}")
-    return " ".join(parts[:2])
