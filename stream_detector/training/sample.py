@@ -31,10 +31,11 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """Centre and spread (S, C) of every sensor at the end of its history; zero where it has no full window."""
+    """Centre and spread (S, C) of every sensor at the end of its history; `known` (S,) where it had a full window."""
 
     center: Floats
     spread: Floats
+    known: Bools
 
 
 def scales(history: History, window: int) -> Scales:
@@ -43,13 +44,14 @@ def scales(history: History, window: int) -> Scales:
     for start in range(0, len(history.readings), BATCH):
         rolling.append(history.readings[start : start + BATCH])
     state = table.state
-    if not (state["folds"] > 0).any():
+    known: Bools = np.any(state["folds"] > 0, axis=1)
+    if not known.any():
         longest = int(state["seen"].max(initial=0))
         raise DataError(
             f"there is too little to learn from: the longest sensor has {longest} readings in the training part, "
             f"a window takes {window}; give more rows to train on (--train-rows) or a smaller window (--window)"
         )
-    return Scales(state["center"].copy(), state["spread"].copy())
+    return Scales(state["center"].copy(), state["spread"].copy(), known)
 
 
 def windows(history: History, window: int, scale_of: Scales, limit: int) -> Floats32:

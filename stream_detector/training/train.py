@@ -98,7 +98,7 @@ def _calibrate(
     seeds = {
         name: SensorSeed(scales.center[i].tolist(), scales.spread[i].tolist())
         for i, name in enumerate(history.sensor_ids)
-        if scales.spread[i].any() or scales.center[i].any()
+        if scales.known[i]
     }
     scores = _held_out_scores(history, early, late, model, seeds, options)
     for name, score in scores.items():
@@ -118,9 +118,9 @@ def _held_out_scores(
     options: TrainOptions,
 ) -> dict[str, Floats]:
     """Consecutive scores of each sensor's late part, of as many sensors as the limit allows."""
-    counts = np.bincount(late.sensor, minlength=len(history.sensor_ids))
-    allowed = np.cumsum(counts) <= max(CALIBRATION_READINGS, int(counts[0]))
-    allowed &= np.array([name in seeds for name in history.sensor_ids])
+    known = np.array([name in seeds for name in history.sensor_ids])
+    counts = np.bincount(late.sensor, minlength=len(known)) * known
+    allowed = known & (np.cumsum(counts) - counts < CALIBRATION_READINGS)
     part = _with_context(early, late, options.window)
     part = sample.select(part, allowed[part.sensor])
     table = SensorTable(buffers.fields(options.window, len(history.channels)))

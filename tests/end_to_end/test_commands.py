@@ -139,6 +139,17 @@ def test_a_corrupt_artifact(run: Run, tmp_path: Path, artifact: Path, plant: Pat
     assert "damaged" in done.stderr
 
 
+def test_constant_sensors_are_quiet(run: Run, tmp_path: Path) -> None:
+    """A sensor that always says the same, zero included, is learned and judged without an alert."""
+    for value in ("0", "5.5"):
+        (tmp_path / "flat.csv").write_text("timestamp,value\n" + "".join(f"{i * 60_000},{value}\n" for i in range(400)))
+        done = run(
+            "detect", tmp_path / "flat.csv", "--window", 40, "--epochs", 1, "--output", tmp_path / "alerts.jsonl"
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "alerts.jsonl").read_bytes() == b""
+
+
 def test_a_state_keeps_its_weights_and_settings(run: Run, tmp_path: Path, artifact: Path, plant: Path) -> None:
     """A saved state refuses other weights, other settings and a training part; alone it brings its weights along."""
     state = tmp_path / "state"
