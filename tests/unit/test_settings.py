@@ -65,6 +65,6 @@ def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, 
 
 def test_options_are_checked_like_settings() -> None:
     """What the command line gives goes through the same checks."""
-    assert override(load().detector, {"window": 64}).window == 64
+    assert override(load(), {"window": 64}).detector.window == 64
     with pytest.raises(ConfigError, match="--stride"):
-        override(load().detector, {"stride": 0})
+        override(load(), {"stride": 0})

@@ -8,73 +8,24 @@ its artifact and never here.
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from stream_detector.errors import ConfigError
+from stream_detector.settings.budget import SENSITIVITIES, Budget, parse_duration
+from stream_detector.settings.detector import DetectorSettings, IncidentSettings, QualitySettings, SensorSettings
+from stream_detector.settings.edge import KafkaSettings, RedisSettings, WorkerSettings
+from stream_detector.settings.sensors import Overrides
 
 PREFIX = "STREAM_DETECTOR_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 OTHER_VARIABLES = (CONFIG_VARIABLE, f"{PREFIX}TEST_KAFKA", f"{PREFIX}TEST_REDIS")
 """Variables with our prefix that are not settings."""
-
-UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-WORDS = {"minute": "m", "hour": "h", "day": "d", "week": "w"}
-BUDGET = re.compile(r"(\d+(?:\.\d+)?|one|two) per (?:(\d+(?:\.\d+)?) ?)?(ms|s|m|h|d|w|minute|hour|day|week|reading)s?")
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How many false alerts of one sensor its owner accepts: `alerts` in `period_ms`, or in `readings`.
-
-    Exactly one of `period_ms` and `readings` is set. `text` is what the user wrote.
-    """
-
-    alerts: float
-    period_ms: float | None
-    readings: float | None
-    text: str
-
-    @classmethod
-    def parse(cls, text: str) -> Budget:
-        """Read `1 per 7d`, `2 per 12h`, `one per week` or `1 per 5000 readings`; raises ValueError."""
-        found = BUDGET.fullmatch(" ".join(text.lower().split()))
-        alerts = {"one": 1.0, "two": 2.0}.get(found[1]) or float(found[1]) if found else 0.0
-        amount = float(found[2] or 1) if found else 0.0
-        if not found or alerts <= 0 or amount <= 0:
-            raise ValueError(
-                f"the budget {text!r} cannot be read: write it like '1 per 7d' (ms, s, m, h, d, w) or "
-                f"'1 per 5000 readings'"
-            )
-        if found[3] == "reading":
-            return cls(alerts, None, amount, text.strip())
-        return cls(alerts, amount * UNITS_MS[WORDS.get(found[3], found[3])], None, text.strip())
-
-
-class DetectorSettings(BaseModel):
-    """How readings are judged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: Annotated[str, Field(description="a model's name, or the directory of an artifact")] = "encoder"
-    window: Annotated[int, Field(ge=8, le=4096, description="readings that a model looks at")] = 100
-    stride: Annotated[
-        int, Field(ge=1, description="readings between two scorings of a sensor: more is cheaper, and later")
-    ] = 1
-    budget: Annotated[str, Field(description="false alerts of one sensor that you accept")] = "1 per 7d"
-    device: Annotated[str, Field(description="torch device: cpu, cuda, cuda:1, or auto")] = "auto"
-
-    @field_validator("budget")
-    @classmethod
-    def _readable(cls, value: str) -> str:
-        return Budget.parse(value).text
 
 
 class Settings(BaseSettings):
@@ -85,10 +36,22 @@ class Settings(BaseSettings):
         extra="forbid",
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        nested_model_default_partial_update=True,
+        hide_input_in_errors=True,
     )
 
     detector: DetectorSettings = DetectorSettings()
+    incidents: IncidentSettings = IncidentSettings()
+    quality: QualitySettings = QualitySettings()
+    sensors: Annotated[tuple[SensorSettings, ...], Field(description="what differs for some sensors")] = ()
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    worker: WorkerSettings = WorkerSettings()
+
+    @field_validator("sensors")
+    @classmethod
+    def _without_contradictions(cls, value: tuple[SensorSettings, ...]) -> tuple[SensorSettings, ...]:
+        Overrides(value)
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -113,17 +76,27 @@ def load(config: Path | None = None) -> Settings:
         raise _explained(error, "setting ") from error
 
 
-def override(settings: DetectorSettings, given: Mapping[str, Any]) -> DetectorSettings:
-    """The same settings with some of them given anew, checked alike; raises ConfigError."""
+def override(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    """The same settings with some of the detector's given anew, checked alike; raises ConfigError.
+
+    A budget that is given takes the place of a sensitivity, and the other way round.
+    """
+    before = settings.detector.model_dump(exclude_unset=True)
+    for key, other in (("budget", "sensitivity"), ("sensitivity", "budget")):
+        if key in given and other not in given:
+            before.pop(other, None)
+    if str(given.get("threshold", "")).startswith(("fixed", "quantile")):
+        before = {key: value for key, value in before.items() if key not in ("budget", "sensitivity")}
     try:
-        return DetectorSettings(**{**settings.model_dump(), **given})
+        detector = DetectorSettings(**{**before, **given})
     except ValidationError as error:
         raise _explained(error, "--") from error
+    return settings.model_copy(update={"detector": detector})
 
 
 def _explained(error: ValidationError, before: str) -> ConfigError:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in first["loc"]) or "detector"
     reason = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         reason = "there is no such setting; look for a misspelling"
@@ -147,3 +120,21 @@ def _refuse_misspelt(environment: Mapping[str, str]) -> None:
             raise ConfigError(
                 f"there is no setting {variable}: the first level is one of {', '.join(Settings.model_fields)}"
             )
+
+
+__all__ = [
+    "SENSITIVITIES",
+    "Budget",
+    "DetectorSettings",
+    "IncidentSettings",
+    "KafkaSettings",
+    "Overrides",
+    "QualitySettings",
+    "RedisSettings",
+    "SensorSettings",
+    "Settings",
+    "WorkerSettings",
+    "load",
+    "override",
+    "parse_duration",
+]
