@@ -65,6 +65,36 @@ def test_units_do_not_matter(scores: Floats, power: int) -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["block-maximum", "spot", "dspot", "quantile"]),
+    st.integers(0, 2**32 - 1),
+    st.floats(1e-4, 1e4),
+    st.integers(1, 40),
+)
+def test_a_swap_to_proportional_scores_changes_no_decision(method: str, seed: int, factor: float, held: int) -> None:
+    """However many windows are at hand, and whatever the sensors' state: the same alerts, at the same p-values."""
+    rng = np.random.default_rng(seed)
+    before, after, n = int(rng.integers(1, 1400)), 120, 3
+    scores = rng.exponential(size=(before + after, n)) ** rng.uniform(0.5, 2, n)
+    fleet = thresholds.build(method, Budget.parse(f"1 per {PERIOD} readings"), FLEET)
+    state, sensor = np.zeros(n, np.dtype(thresholds.fields(method))), np.arange(n)
+    fleet.start(state, sensor)
+    always, interval_ms = np.ones(n, np.bool_), np.full(n, 1000.0)
+    for score in scores[:before]:
+        fleet.decide_step(state, sensor, score, interval_ms, always)
+    moved, windows = state.copy(), rng.exponential(size=(n, held))
+    fleet.reseat(moved, sensor, windows, factor * windows)
+    for score in scores[before:]:
+        plain = fleet.decide_step(state, sensor, score, interval_ms, always)
+        scaled = fleet.decide_step(moved, sensor, factor * score, interval_ms, always)
+        assert np.array_equal(plain.anomalous, scaled.anomalous)
+        assert np.array_equal(plain.calm, scaled.calm)
+        assert np.array_equal(plain.regime_change, scaled.regime_change)
+        np.testing.assert_allclose(scaled.p_value, plain.p_value, rtol=1e-4)
+        np.testing.assert_allclose(scaled.threshold, factor * plain.threshold, rtol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
 @given(arrays(np.float64, (150, 1), elements=st.one_of(st.floats(0.1, 5), st.floats(100, 1e9))))
 def test_the_cap_on_alerts_is_hard(scores: Floats) -> None:
     """Whatever comes, alerts stay within 3 at once and 3 budgets in the long run."""

@@ -2,8 +2,8 @@
 
 `decisions` has the answer and severity, `calibration` what a fleet's held-out scores tell a new sensor, `tail` the
 generalised Pareto fit and the depth curve, `track` a sensor's level and spread. `block_maximum` is the default
-method, with `epochs` for what the past says and `alarms` for the hard cap on alerts; `spot` and `static` are the
-others. `history` says how much of it a budget needs.
+method, with `epochs` and `limits` for what the past says and `alarms` for the hard cap on alerts; `spot` and `static`
+are the others. `swap` measures what new weights do to scores, `history` says how much of it a budget needs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stream_detector.detect.thresholds import spot, static
 from stream_detector.detect.thresholds.block_maximum import FIELDS, BlockMaximum
 from stream_detector.detect.thresholds.calibration import Calibration, calibrate
 from stream_detector.detect.thresholds.decisions import Decisions, Thresholds, severity
-from stream_detector.detect.thresholds.history import History, history_needed
+from stream_detector.detect.thresholds.history import History, history_needed, shortfall
 from stream_detector.detect.thresholds.spot import Dspot, Spot
 from stream_detector.detect.thresholds.static import Fixed, Quantile
 from stream_detector.detect.thresholds.track import log_score
@@ -88,4 +88,5 @@ __all__ = [
     "history_needed",
     "log_score",
     "severity",
+    "shortfall",
 ]

@@ -2,10 +2,15 @@
 
 A sensor's log scores are normalised by its running median and MAD. Its threshold is the K-th largest maximum of
 blocks of G steps in the epoch before: if the blocks are exchangeable, the next one exceeds it with probability
-K / (L + 1), and the epoch's length L is such that this is the budget. The first epoch is asked early and again
-whenever it has doubled; what it has not seen yet is added along the fleet's depth curve. Until it is asked first,
-the fleet's threshold is used. Without a fleet the sensor stays silent until then, and the missing depth is added
-with the margin that its few maxima demand.
+K / (L + 1), and the epoch's length L is such that this is the budget. Thresholds of several epochs are averaged, so
+that they scatter less and single anomalies hardly raise them. The first epoch is asked early and again whenever it
+has doubled; what it has not seen yet is added along the fleet's depth curve. Until it is asked first, the fleet's
+threshold is used. Without a fleet the sensor stays silent until then, and the missing depth is added with the margin
+that its few maxima demand.
+
+What limits it: a score that is bounded just above its usual range (a uniform one) has its threshold closer to the
+bound than the running median is certain. It then exceeds in groups, whenever the median is a little low: as often as
+the budget says, but what the hard cap leaves of the groups are fewer alerts.
 
 Everything is elementwise over sensors: no result depends on who else is in the call. What happens seldom (the end
 of a block, an exceedance) is done on the few sensors that it happens to.
@@ -13,25 +18,30 @@ of a block, an exceedance) is done on the few sensors that it happens to.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from stream_detector.detect.state import Fields, State
-from stream_detector.detect.thresholds import alarms, epochs
+from stream_detector.detect.thresholds import alarms, epochs, swap
 from stream_detector.detect.thresholds.calibration import BLOCK, WARM_UP, Calibration
 from stream_detector.detect.thresholds.decisions import SMALLEST_P, Decisions, Thresholds, alpha_of
-from stream_detector.detect.thresholds.epochs import Fleet
+from stream_detector.detect.thresholds.limits import Fleet
 from stream_detector.detect.thresholds.track import FLATTEST, LOWEST_LOG, SLOWER, follow, log_score
 from stream_detector.records import Bools, Floats, Floats32, Ints
 from stream_detector.settings import Budget
 
+Rows: TypeAlias = slice | Ints
+
 CHUNK = 16384
 """Sensors judged at a time: their rows then stay in the processor's cache from the first field to the last."""
-RESEATED = WARM_UP // 2
-"""Steps that a level counts for which was found by scoring the windows at hand anew."""
+UNSETTLED = WARM_UP // 2
+"""Steps that a level counts for, at most after a regime change and at least after a swap of weights."""
 LARGEST_LOG = 709.7
 """exp of this is still finite."""
 
-FIELDS: Fields = [
+FIELDS: Fields = [  # those that every step reads come first, and share cache lines
     ("th_center", "<f8"),  # running median of ln score
     ("th_spread", "<f8"),  # running MAD
     ("th_clock", "<i8"),  # steps learned; 0 is a sensor without a level
@@ -41,6 +51,7 @@ FIELDS: Fields = [
     ("th_calm", "<f4"),  # the lower level, normalised
     ("th_rate", "<f4"),  # -ln p of a unit of depth, so that p = alpha at the threshold
     ("th_alpha", "<f4"),  # the budget as a chance a step; 0 is a row that was never judged
+    ("th_own", "<u1"),  # the threshold comes from the sensor's own past
     *epochs.FIELDS,
     *alarms.FIELDS,
 ]
@@ -62,7 +73,7 @@ class BlockMaximum(Thresholds):
         state["th_rate"][sensor] = 1
         state["th_floor"][sensor] = epochs.LOWEST_LIMIT
         state["th_spread"][sensor] = self.fleet.spread
-        state["th_peak"][sensor] = state["th_top"][sensor] = -np.inf
+        state["th_peak"][sensor] = state["th_top"][sensor] = state["th_gone"][sensor] = -np.inf
         if median is not None and mad is not None:
             known = np.flatnonzero(np.isfinite(median) & np.isfinite(mad))
             state["th_center"][sensor[known]] = median[known]
@@ -73,48 +84,74 @@ class BlockMaximum(Thresholds):
         self, state: State, sensor: Ints, score: Floats, interval_ms: Floats, countable: Bools
     ) -> Decisions:
         """See `Thresholds.decide_step`."""
-        given = np.flatnonzero(~np.isnan(score))
-        if len(given) == len(sensor) <= CHUNK:
-            return self._judge(state, sensor, score, interval_ms, countable)
-        out = Decisions.empty((len(sensor),))
-        for start in range(0, len(given), CHUNK):
-            # A slice where it can be one: numpy fills it faster.
-            at = slice(start, start + CHUNK) if len(given) == len(sensor) else given[start : start + CHUNK]
-            out.put(at, self._judge(state, sensor[at], score[at], interval_ms[at], countable[at]))
+        n, missing = len(sensor), np.isnan(score)
+        if missing.any():
+            out = Decisions.empty((n,))
+            given = np.flatnonzero(~missing)
+            if len(given):
+                parts = sensor[given], score[given], interval_ms[given], countable[given]
+                out.put(given, self.decide_step(state, *parts))
+            return out
+        out = Decisions.unset((n,))
+        # Rows in a row are taken as slices, which copy faster than indices do.
+        ordered = n > 0 and sensor[-1] - sensor[0] == n - 1 and bool((sensor[1:] > sensor[:-1]).all())
+        for begin in range(0, n, CHUNK):
+            at = slice(begin, min(begin + CHUNK, n))
+            first = int(sensor[begin])
+            rows = slice(first, first + at.stop - begin) if ordered else sensor[at]
+            self._judge(state, rows, sensor[at], score[at], interval_ms[at], countable[at], out.part(at))
         return out
 
-    def _judge(self, state: State, sensor: Ints, score: Floats, interval_ms: Floats, countable: Bools) -> Decisions:
-        """`decide_step` where all scores are numbers."""
+    def _judge(
+        self,
+        state: State,
+        rows: Rows,
+        sensor: Ints,
+        score: Floats,
+        interval_ms: Floats,
+        countable: Bools,
+        out: Decisions,
+    ) -> None:
+        """`decide_step` where all scores are numbers, into `out`. rows: the same as `sensor`."""
         x = log_score(score)
-        alpha = state["th_alpha"][sensor]
+        alpha = _column(state, "th_alpha", rows)
         new = np.flatnonzero(alpha == 0)
         if len(new):
             self._begin(state, sensor[new], x[new], interval_ms[new])
-            alpha = state["th_alpha"][sensor]
-        center, spread, limit = state["th_center"][sensor], state["th_spread"][sensor], state["th_limit"][sensor]
-        e = x - center
-        r = (e / spread).astype(np.float32)  # compared, kept and ranked in one precision: ties stay ties
-        surprise = self.fleet.curve.depth(r) * state["th_rate"][sensor]
-        out = Decisions(
-            p_value=np.maximum(np.exp(-surprise), SMALLEST_P),
-            threshold=np.exp(np.minimum(center + spread * limit, LARGEST_LOG)),
-            anomalous=(r > limit) & countable,
-            calm=r < state["th_calm"][sensor],
-            alpha=alpha.astype(np.float64),
-            scope=state["th_own"][sensor],
-            regime_change=np.zeros(len(sensor), np.bool_),
-        )
-        out.threshold[np.isinf(limit)] = np.inf
+            alpha = _column(state, "th_alpha", rows)
+        center, spread = _column(state, "th_center", rows), _column(state, "th_spread", rows)
+        limit = _column(state, "th_limit", rows)
+        e = np.subtract(x, center, out=x)
+        r = np.divide(e, spread, out=out.p_value).astype(np.float32)  # in one precision throughout: ties stay ties
+        surprise = self.fleet.curve.depth(r)
+        surprise *= -_column(state, "th_rate", rows)
+        np.exp(surprise, out=out.p_value)
+        np.maximum(out.p_value, SMALLEST_P, out=out.p_value)
+        threshold = np.multiply(spread, limit, out=out.threshold)
+        threshold += center
+        np.exp(np.minimum(threshold, LARGEST_LOG, out=threshold), out=threshold)
+        none = np.isinf(limit)
+        if none.any():
+            threshold[none] = np.inf
+        np.logical_and(r > limit, countable, out=out.anomalous)
+        np.less(r, _column(state, "th_calm", rows), out=out.calm)
+        out.alpha[:] = alpha
+        out.scope[:] = state["th_own"][rows]
+        out.regime_change[:] = False
         if out.anomalous.any():
             alarms.ration(state, sensor, out)
             if out.regime_change.any():
-                epochs.restart(state, sensor[out.regime_change], self.fleet)
+                self._unsettle(state, sensor[out.regime_change])
         if countable.all():
-            self._learn(state, sensor, e, r, spread, center, interval_ms)
+            self._learn(state, rows, sensor, e, r, spread, center, interval_ms)
         else:
             c = np.flatnonzero(countable)
-            self._learn(state, sensor[c], e[c], r[c], spread[c], center[c], interval_ms[c])
-        return out
+            self._learn(state, sensor[c], sensor[c], e[c], r[c], spread[c], center[c], interval_ms[c])
+
+    def _unsettle(self, state: State, sensor: Ints) -> None:
+        """After a regime change the level is sought quickly again, and a short epoch begins."""
+        epochs.restart(state, sensor, self.fleet)
+        state["th_age"][sensor] = np.minimum(state["th_age"][sensor], UNSETTLED)
 
     def _begin(self, state: State, sensor: Ints, x: Floats, interval_ms: Floats) -> None:
         """First step of these sensors: take the score as the level of those that have none, fix the budget."""
@@ -134,6 +171,7 @@ class BlockMaximum(Thresholds):
     def _learn(
         self,
         state: State,
+        rows: Rows,
         sensor: Ints,
         e: Floats,
         r: Floats32,
@@ -142,15 +180,19 @@ class BlockMaximum(Thresholds):
         interval_ms: Floats,
     ) -> None:
         """Move the trackers, and end the blocks that are full."""
-        clock = state["th_clock"][sensor]
-        age = state["th_age"][sensor]
+        age = _column(state, "th_age", rows)
         moved, spread = follow(e, spread, age, self.fleet.memory)
-        state["th_age"][sensor] = np.minimum(age + 1, SLOWER * self.fleet.memory)
-        state["th_center"][sensor] = center + moved
-        state["th_spread"][sensor] = spread
-        state["th_clock"][sensor] = clock = clock + 1
-        state["th_peak"][sensor] = np.maximum(state["th_peak"][sensor], r)
-        full = np.flatnonzero(clock % BLOCK == 0)
+        oldest = SLOWER * self.fleet.memory
+        if (age < oldest).any():
+            state["th_age"][rows] = np.minimum(age + 1, oldest)
+        center += moved
+        state["th_center"][rows] = center
+        state["th_spread"][rows] = spread
+        clock = _column(state, "th_clock", rows)
+        clock += 1
+        state["th_clock"][rows] = clock
+        state["th_peak"][rows] = np.maximum(_column(state, "th_peak", rows), r)
+        full = np.flatnonzero((clock & (BLOCK - 1)) == 0)  # BLOCK is a power of 2
         if len(full):
             self._end_blocks(state, sensor[full], interval_ms[full])
 
@@ -166,19 +208,21 @@ class BlockMaximum(Thresholds):
             epochs.ask(state, ending[~first], self.fleet)
         state["th_peak"][sensor] = -np.inf
 
-    def reseat(self, state: State, sensor: Ints, x_median: Floats, x_mad: Floats) -> None:
-        """See `Thresholds.reseat`; thresholds, epochs and budgets go on as they are.
+    def reseat(self, state: State, sensor: Ints, old: Floats, new: Floats) -> None:
+        """See `Thresholds.reseat`; epochs and budgets go on as they are, in normalised scores.
 
-        The MAD of a hundred windows scatters by an eighth, more if they depend on each other, and one that is too
-        small means false alerts: half of what it falls short of the old one is not believed.
+        A sensor that still has the fleet's threshold gets that of this fleet. The more the new scores scatter about a
+        linear map of the old ones (in logarithms), the higher own thresholds get, and the quicker the level is sought.
         """
-        known = np.isfinite(x_median) & np.isfinite(x_mad)
-        rows, mad = sensor[known], np.maximum(x_mad[known], FLATTEST)
-        state["th_center"][rows] = x_median[known]
-        state["th_spread"][rows] = np.maximum(mad, np.sqrt(mad * state["th_spread"][rows]))
-        # Level and spread rest on few windows now: let the next steps weigh accordingly.
-        state["th_age"][rows] = np.minimum(state["th_age"][rows], RESEATED)
-        self.start(state, sensor[~known])
+        move = swap.measure(old, new)
+        known = np.flatnonzero(move.known)
+        rows = sensor[known]
+        state["th_center"][rows] = move.apply_at(known, state["th_center"][rows])
+        state["th_spread"][rows] = np.maximum(state["th_spread"][rows] * move.ratio[known], FLATTEST)
+        certain = np.maximum(move.steps[known], UNSETTLED)
+        state["th_age"][rows] = np.minimum(state["th_age"][rows], certain)
+        epochs.refer(state, rows, move.scatter[known], self.fleet)
+        self.start(state, sensor[~move.known])
 
     def mark_false_positive(self, state: State, sensor: Ints, score: Floats) -> None:
         """See `Thresholds`; the raised threshold comes down again by half with every epoch."""
@@ -190,12 +234,15 @@ class BlockMaximum(Thresholds):
 
     def mark_confirmed(self, state: State, sensor: Ints, score: Floats) -> None:
         """See `Thresholds`; the kept maximum nearest to the score goes, if one is near enough to be it."""
-        r = self._normalise(state, sensor, score)
-        peak = state["th_peak"][sensor]
-        state["th_peak"][sensor] = np.where(epochs.same(peak, r), -np.inf, peak)
-        epochs.forget(state, sensor, r)
+        epochs.forget(state, sensor, self._normalise(state, sensor, score))
 
     @staticmethod
     def _normalise(state: State, sensor: Ints, score: Floats) -> Floats32:
         r: Floats = (log_score(score) - state["th_center"][sensor]) / state["th_spread"][sensor]
         return r.astype(np.float32)
+
+
+def _column(state: State, name: str, rows: Rows) -> npt.NDArray[Any]:
+    """A copy of a field: contiguous, so that numpy is quick and rounds alike whatever the rows."""
+    found: npt.NDArray[Any] = state[name][rows]
+    return found.copy() if isinstance(rows, slice) else found

@@ -40,6 +40,8 @@ ENOUGH_SENSORS = 10
 WEIGHTS = (2.0, 8.0, 30.0)
 """Trust in the fleet's tail as a number of excesses (a sensor has three of its own): at least, where it is not
 known how alike sensors are, and at most."""
+MAD_VARIANCE = 1.5
+"""Variance of the logarithm of a MAD, times the number of scores; 1.36 where they are bell-shaped."""
 NO_CAP = 1e6
 LOOSEST_CAP = 1.5
 """The cap on thresholds is at least so much deeper than the fleet's threshold; a past of K blocks scatters."""
@@ -117,7 +119,7 @@ def calibrate(scores: Sequence[Floats], memory: int = MEMORY) -> Calibration:
     median = np.array([np.median(x) for x in logs])
     mad = np.array([max(float(np.median(np.abs(x - m))), FLATTEST) for x, m in zip(logs, median, strict=True)])
     level, spread = float(np.median(median)), float(np.median(mad))
-    steps = normalise(logs, median, mad, memory)
+    steps = normalise(logs, median, _alike(mad, logs), memory)
     maxima = [s[: len(s) // BLOCK * BLOCK].reshape(-1, BLOCK).max(axis=1) for s in steps]
     tail = _fit_curve(np.concatenate(steps), np.concatenate(maxima))
     if tail is None:
@@ -128,8 +130,24 @@ def calibrate(scores: Sequence[Floats], memory: int = MEMORY) -> Calibration:
     return Calibration(level, spread, *knots, block, cap, excess, weight, sum(map(len, maxima)), memory)
 
 
+def _alike(mad: Floats, logs: Sequence[Floats]) -> Floats:
+    """MADs moved towards the fleet's as far as they differ by chance (James and Stein), in logarithms.
+
+    The MAD of a short array scatters more than the tracker's of a long run, and that alone would make tails heavier
+    than they are: thresholds would be too high.
+    """
+    if len(logs) < ENOUGH_SENSORS:
+        return mad
+    x = np.log(mad)
+    chance = MAD_VARIANCE / np.array([len(log) for log in logs])
+    between = max(float(x.var(ddof=1) - chance.mean()), 0.0)
+    middle = float(np.median(x))
+    found: Floats = np.exp(middle + (x - middle) * between / (between + chance))
+    return found
+
+
 def normalise(logs: Sequence[Floats], median: Floats, mad: Floats, memory: int) -> list[Floats]:
-    """Log scores as the running median and MAD of their sensor would have normalised them.
+    """Log scores as the running median and MAD of their sensor would have normalised them, past their warm-up.
 
     logs: one array (T,) a sensor. median, mad: (n,) where the trackers start.
     """
@@ -144,7 +162,7 @@ def normalise(logs: Sequence[Floats], median: Floats, mad: Floats, memory: int) 
         n = int(np.searchsorted(-lengths, -t))  # the longest come first: those that still have a score
         e = x[:n] - center[:n]
         out[t, :n] = e / spread[:n]
-        moved, spread[:n] = follow(e, spread[:n], np.full(n, WARM_UP + t), memory)
+        moved, spread[:n] = follow(e, spread[:n], np.full(n, memory + t), memory)
         center[:n] += moved
     result = [np.empty(0)] * len(order)
     for j, i in enumerate(order):

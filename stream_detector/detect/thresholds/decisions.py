@@ -68,6 +68,17 @@ class Decisions:
             regime_change=np.zeros(shape, np.bool_),
         )
 
+    @classmethod
+    def unset(cls, shape: tuple[int, ...]) -> Decisions:
+        """Decisions whose every step is still to be filled in."""
+        p_value, threshold, alpha = (np.empty(shape) for _ in range(3))
+        anomalous, calm, regime_change = (np.empty(shape, np.bool_) for _ in range(3))
+        return cls(p_value, threshold, anomalous, calm, alpha, np.empty(shape, np.uint8), regime_change)
+
+    def part(self, place: slice) -> Decisions:
+        """The steps at `place`, as views: what is written there is written here."""
+        return Decisions(*(getattr(self, f)[place] for f in _FIELDS))
+
     def put(self, place: object, part: Decisions) -> None:
         """Fill in what was decided of the steps at `place` (any numpy index)."""
         for f in _FIELDS:
@@ -119,10 +130,13 @@ class Thresholds(ABC):
         """
 
     @abstractmethod
-    def reseat(self, state: State, sensor: Ints, x_median: Floats, x_mad: Floats) -> None:
-        """Move to the scale of new weights: median and MAD (n,) of the log scores of the windows at hand.
+    def reseat(self, state: State, sensor: Ints, old: Floats, new: Floats) -> None:
+        """Move to the scale of new weights: scores (n, W) of the same windows at hand with the old and the new ones.
 
-        NaN where there are none: the sensor then finds its level anew.
+        Raw scores, at least 0, window by window in the same places; about 25 windows a sensor do. A pair with a NaN
+        does not count, and a sensor without a pair begins anew. Called on the method that was built for the new
+        weights. Elementwise over sensors, so a large fleet can be moved in parts. Scores that are all multiplied by
+        a number change no decision.
         """
 
     @abstractmethod

@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from stream_detector.detect.state import Fields, State
-from stream_detector.detect.thresholds.calibration import BLOCK, KEPT, Calibration, generic
+from stream_detector.detect.thresholds import limits
+from stream_detector.detect.thresholds.calibration import BLOCK, KEPT, WARM_UP
+from stream_detector.detect.thresholds.limits import Fleet
 from stream_detector.records import Bools, Floats, Floats32, Ints
 
 FIRST_EPOCH = 32
@@ -19,6 +21,12 @@ LONGEST_EPISODE = 16
 """Blocks of an episode of which only the first is learned; when there are more, this is how things are now."""
 LOWEST_LIMIT = 1.0
 """No threshold lies lower: within a MAD of the median nothing is anomalous, above all not a constant score."""
+RESTARTED = 1.0
+"""Block maxima that the past counts for after a regime change."""
+BELL = 1.4826
+"""Standard deviation of a bell-shaped distribution, in MADs."""
+SMALLEST_UNIT = 1e-3
+"""Normalised score of a unit of depth, at least."""
 NEAR = 0.25
 """Relative distance within which a kept maximum is taken to be the score that feedback speaks of."""
 
@@ -27,33 +35,12 @@ FIELDS: Fields = [
     ("th_top", "<f4", (KEPT,)),  # largest block maxima of this epoch, falling
     ("th_length", "<i4"),  # blocks of this epoch when it is asked next
     ("th_left", "<i4"),  # blocks still to come until then
+    ("th_over", "<i4"),  # blocks of this epoch above the threshold
     ("th_run", "<i4"),  # flagged blocks in a row
-    ("th_own", "<u1"),  # the threshold comes from the sensor's own past
+    ("th_base", "<f4"),  # mean of the thresholds of the epochs before, normalised and without margin
+    ("th_trust", "<f4"),  # block maxima that it is worth
+    ("th_gone", "<f4", (KEPT,)),  # block maxima of this epoch that were confirmed to be anomalies
 ]
-
-
-class Fleet:
-    """What the fleet offers, see `Calibration`. `weight` 0: its tails are unknown and `curve` is assumed."""
-
-    def __init__(self, calibration: Calibration | None) -> None:
-        known = calibration or generic()
-        self.curve = known.curve
-        self.level, self.spread = known.median, known.mad
-        self.block, self.cap = known.block, known.cap
-        self.excess, self.weight = known.excess, known.weight
-        self.memory = known.memory
-
-    def threshold(self, alpha_b: Floats) -> Floats32:
-        """Normalised score that a block's maximum exceeds with probability alpha_b (n,) in the fleet."""
-        return self.curve.score(self.block - np.log(alpha_b))
-
-    def highest(self, alpha_b: Floats) -> Floats32:
-        """The cap on a sensor's threshold, so that a past full of anomalies cannot hide all that follow.
-
-        What the fleet's noisy sensors have, but no less than twice its threshold, for sensors unlike the fleet.
-        """
-        noisy = self.curve.score(self.block - self.cap * np.log(alpha_b))
-        return np.maximum(noisy, 2 * self.threshold(alpha_b))
 
 
 def blocks_of_epoch(alpha: Floats) -> Ints:
@@ -67,10 +54,18 @@ def open_first(state: State, sensor: Ints, fleet: Fleet) -> None:
     if not len(sensor):
         return
     alpha = state["th_alpha"][sensor].astype(np.float64)
-    first = FIRST_EPOCH if fleet.weight else FIRST_ALONE
-    _open(state, sensor, np.minimum(first, blocks_of_epoch(alpha)))
-    if fleet.weight:
-        set_limit(state, sensor, np.maximum(fleet.threshold(BLOCK * alpha), state["th_floor"][sensor]), fleet)
+    _open(state, sensor, np.minimum(_shortest(fleet), blocks_of_epoch(alpha)))
+    use_fleet(state, sensor, fleet)
+
+
+def use_fleet(state: State, sensor: Ints, fleet: Fleet) -> None:
+    """Put these sensors under the fleet's threshold, if there is a fleet."""
+    if not fleet.weight:
+        return
+    base = fleet.threshold(BLOCK * state["th_alpha"][sensor].astype(np.float64))
+    state["th_base"][sensor] = base
+    state["th_trust"][sensor] = min(fleet.weight, limits.FLEET_TRUST)
+    set_limit(state, sensor, np.maximum(base, state["th_floor"][sensor]), fleet)
 
 
 def ask(state: State, sensor: Ints, fleet: Fleet) -> None:
@@ -79,8 +74,10 @@ def ask(state: State, sensor: Ints, fleet: Fleet) -> None:
         return
     alpha = state["th_alpha"][sensor].astype(np.float64)
     length = state["th_length"][sensor].astype(np.int64)
-    top = state["th_top"][sensor]
-    limit = np.maximum(_threshold(top, length, BLOCK * alpha, fleet), np.float32(LOWEST_LIMIT))
+    found, unit = limits.from_maxima(state["th_top"][sensor], length, BLOCK * alpha, fleet)
+    base, trust, over = (state[name][sensor] for name in ("th_base", "th_trust", "th_over"))
+    limit, base, trust = limits.blend(found, unit, base, trust, over, length, BLOCK * alpha, fleet)
+    limit = np.maximum(limit, np.float32(LOWEST_LIMIT))
     # A threshold that feedback raised comes down by half, not at once.
     floor = state["th_floor"][sensor]
     floor = np.where(floor > limit, (limit + floor) / 2, np.float32(LOWEST_LIMIT))
@@ -92,36 +89,46 @@ def ask(state: State, sensor: Ints, fleet: Fleet) -> None:
     longer = np.minimum(2 * length, full)[short]
     state["th_left"][sensor[short]] = longer - length[short]
     state["th_length"][sensor[short]] = longer
-    _open(state, sensor[~short], full[~short])
+    done = sensor[~short]
+    state["th_base"][done] = base[~short]
+    state["th_trust"][done] = np.minimum(trust[~short], limits.MOST_TRUST)
+    _open(state, done, full[~short])
 
 
 def restart(state: State, sensor: Ints, fleet: Fleet) -> None:
-    """Begin a short epoch at once, under the threshold at hand: what was learned before no longer holds."""
+    """Begin a short epoch at once, under the threshold at hand: what was learned before hardly holds any more."""
     length = state["th_length"][sensor].astype(np.int64)
-    _open(state, sensor, np.minimum(length, FIRST_EPOCH if fleet.weight else FIRST_ALONE))
+    _open(state, sensor, np.minimum(length, _shortest(fleet)))
+    state["th_trust"][sensor] = np.minimum(state["th_trust"][sensor], RESTARTED)
+
+
+def _shortest(fleet: Fleet) -> int:
+    return FIRST_EPOCH if fleet.weight else FIRST_ALONE
 
 
 def _open(state: State, sensor: Ints, length: Ints) -> None:
     state["th_length"][sensor] = state["th_left"][sensor] = length
-    state["th_top"][sensor] = -np.inf
+    state["th_top"][sensor] = state["th_gone"][sensor] = -np.inf
+    state["th_over"][sensor] = 0
 
 
-def _threshold(top: Floats32, length: Ints, alpha_b: Floats, fleet: Fleet) -> Floats32:
-    """Normalised score that a block exceeds with probability alpha_b, from an epoch's K largest maxima.
+def refer(state: State, sensor: Ints, scatter: Floats, fleet: Fleet) -> None:
+    """Go on under another fleet, measured with other weights: borrowed thresholds are its, own ones stay.
 
-    top: (n, K) falling. length: (n,) blocks of the epoch. alpha_b: (n,). Where the epoch was long enough this is
-    the K-th largest. Else the depth that is missing is added along the fleet's curve: depths above the K-th
-    largest are exponential with mean b; given the sum S of the own K - 1 of them and a prior worth w of mean b0, a
-    new one exceeds t with probability ((w b0 + S) / (w b0 + S + t))^(w + K - 1).
+    scatter: (n,) MAD of new scores about what the old ones let expect, in MADs of the new ones. Bell-shaped scatter s
+    on an exponential tail whose unit of depth is u lifts its quantiles by s^2 / 2u; own thresholds follow, by 3 u at
+    most.
     """
-    missing = np.maximum(KEPT / ((length + 1) * alpha_b), 1.0)
-    y = fleet.curve.depth(top.ravel()).reshape(top.shape)
-    beyond = (y[:, 0] - y[:, 3]) + (y[:, 1] - y[:, 3]) + (y[:, 2] - y[:, 3])
-    weight = fleet.weight
-    added = (weight * fleet.excess + beyond) * (missing ** (1 / (weight + KEPT - 1)) - 1)
-    deep = y[:, -1] + added
-    found = np.where(missing > 1, fleet.curve.score(deep), top[:, -1])
-    return np.minimum(found, fleet.highest(alpha_b))
+    judged = (state["th_alpha"][sensor] > 0) & (state["th_clock"][sensor] >= WARM_UP)
+    borrowed = judged & (state["th_own"][sensor] == 0)
+    use_fleet(state, sensor[borrowed], fleet)
+    kept = judged & ~borrowed & np.isfinite(state["th_limit"][sensor])
+    own, limit = sensor[kept], state["th_limit"][sensor[kept]]
+    depth = fleet.curve.depth(limit)
+    unit = np.maximum(fleet.curve.score(depth + 0.5) - fleet.curve.score(depth - 0.5), SMALLEST_UNIT)
+    lift = np.minimum((BELL * np.minimum(scatter[kept], 1)) ** 2 / (2 * unit), 3 * unit).astype(np.float32)
+    state["th_base"][own] += lift
+    set_limit(state, own, limit + lift, fleet)
 
 
 def set_limit(state: State, sensor: Ints, limit: Floats32, fleet: Fleet) -> None:
@@ -142,6 +149,7 @@ def record(state: State, sensor: Ints) -> None:
     state["th_began"][sensor] = 0
     state["th_run"][sensor] = np.where(flagged, np.minimum(run + 1, LONGEST_EPISODE), 0)
     state["th_left"][sensor] -= ~skipped
+    state["th_over"][sensor] += flagged & ~skipped
     larger = np.flatnonzero(~skipped & (peak > state["th_top"][sensor, KEPT - 1]))
     if len(larger):
         rows = sensor[larger]
@@ -156,11 +164,22 @@ def same(kept: Floats32, r: Floats32) -> Bools:
 
 
 def forget(state: State, sensor: Ints, r: Floats32) -> None:
-    """Leave scores r (n,) out of the largest maxima; what then moves up is at most the K-th, so that one stays."""
-    top = state["th_top"][sensor]
-    distance = np.abs(top - r[:, None])
-    nearest = np.argmin(distance, axis=1)
-    hit = np.flatnonzero(same(top[np.arange(len(sensor)), nearest], r))
+    """Leave scores r (n,) out of the maxima; said twice of a score, it is left out once.
+
+    The maximum nearest to r goes, of the block at hand or of the K largest, if one is near enough to be it. What then
+    moves up among these is at most the K-th, so that one stays.
+    """
+    gone, peak, top = (state["th_gone"][sensor], state["th_peak"][sensor], state["th_top"][sensor])
+    kept = np.column_stack([gone, peak, top])
+    nearest = np.argmin(np.abs(kept - r[:, None]), axis=1)  # of equals those that are gone already
+    hit = np.flatnonzero(same(kept[np.arange(len(sensor)), nearest], r) & (nearest >= KEPT))
     for i in hit.tolist():
-        rest = np.delete(top[i], nearest[i])
-        state["th_top"][sensor[i]] = np.append(rest, rest[-1])
+        place = int(nearest[i]) - KEPT - 1
+        if place < 0:
+            state["th_peak"][sensor[i]] = -np.inf
+        else:
+            rest = np.delete(top[i], place)
+            state["th_top"][sensor[i]] = np.append(rest, rest[-1])
+            state["th_over"][sensor[i]] = max(int(state["th_over"][sensor[i]]) - 1, 0)
+        gone[i, np.argmin(gone[i])] = kept[i, nearest[i]]
+        state["th_gone"][sensor[i]] = gone[i]

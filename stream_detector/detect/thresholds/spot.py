@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from stream_detector.detect.state import Fields, State
+from stream_detector.detect.thresholds import swap
 from stream_detector.detect.thresholds.calibration import Calibration
 from stream_detector.detect.thresholds.decisions import SMALLEST_P, Decisions, Thresholds, alpha_of
 from stream_detector.detect.thresholds.tail import fit_pareto
@@ -43,6 +44,9 @@ DSPOT_FIELDS: Fields = [*SPOT_FIELDS, ("th_count", "<i8"), ("th_recent", "<f8", 
 
 class Spot(Thresholds):
     """SPOT, with the budget's chance a step as q; no alert within a sensor's first 1000 scores."""
+
+    scaled: tuple[str, ...] = ("th_start", "th_quantile", "th_size", "th_raised", "th_excess")
+    """Fields in units of the score."""
 
     def __init__(self, budget: Budget, calibration: Calibration | None = None) -> None:
         self.budget = budget
@@ -141,9 +145,18 @@ class Spot(Thresholds):
             limit = state["th_start"][sensor] + quantile(np.minimum(rarity, 1.0), shape, size)
         state["th_quantile"][sensor] = np.minimum(limit, HUGE)
 
-    def reseat(self, state: State, sensor: Ints, x_median: Floats, x_mad: Floats) -> None:
-        """See `Thresholds.reseat`: peaks mean nothing on another scale, so the sensor begins again."""
-        self.start(state, sensor)
+    def reseat(self, state: State, sensor: Ints, old: Floats, new: Floats) -> None:
+        """See `Thresholds.reseat`: all that is kept is multiplied by what the median score was multiplied by.
+
+        Peaks are differences of scores, so a change of shape cannot be followed: it shows as the peaks are replaced.
+        """
+        move = swap.measure(old, new)
+        known = np.flatnonzero(move.known)
+        rows, factor = sensor[known], np.exp((move.new - move.old)[known])
+        for name in self.scaled:
+            kept = state[name][rows]
+            state[name][rows] = kept * (factor[:, None] if kept.ndim > 1 else factor)
+        self.start(state, sensor[~move.known])
 
     def mark_false_positive(self, state: State, sensor: Ints, score: Floats) -> None:
         """See `Thresholds`; the threshold stays raised."""
@@ -156,6 +169,8 @@ class Spot(Thresholds):
 
 class Dspot(Spot):
     """DSPOT: SPOT on scores less the mean of the last 20 normal ones."""
+
+    scaled = (*Spot.scaled, "th_recent")
 
     def start(self, state: State, sensor: Ints, median: Floats | None = None, mad: Floats | None = None) -> None:
         """See `Thresholds.start`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from stream_detector.detect.state import Fields, State
+from stream_detector.detect.thresholds import swap
 from stream_detector.detect.thresholds.calibration import Calibration, generic
 from stream_detector.detect.thresholds.decisions import SMALLEST_P, Decisions, Thresholds, alpha_of
 from stream_detector.detect.thresholds.track import FLATTEST, log_score
@@ -42,7 +43,9 @@ class Quantile(Thresholds):
         state["th_width"][sensor] = max(self.fleet.mad, FLATTEST)
         state["th_raised_log"][sensor] = -np.inf
         if median is not None and mad is not None:
-            self.reseat(state, sensor, median, mad)
+            known = np.isfinite(median) & np.isfinite(mad)
+            state["th_level"][sensor[known]] = median[known]
+            state["th_width"][sensor[known]] = np.maximum(mad[known], FLATTEST)
 
     def decide_step(
         self, state: State, sensor: Ints, score: Floats, interval_ms: Floats, countable: Bools
@@ -77,15 +80,23 @@ class Quantile(Thresholds):
             alpha = np.full(len(level), 1 - self.value)
         return level + width * self.curve.score(-np.log(alpha)).astype(np.float64)
 
-    def reseat(self, state: State, sensor: Ints, x_median: Floats, x_mad: Floats) -> None:
-        """See `Thresholds.reseat`; without windows at hand the old level stays."""
-        known = np.isfinite(x_median) & np.isfinite(x_mad)
-        state["th_level"][sensor[known]] = x_median[known]
-        state["th_width"][sensor[known]] = np.maximum(x_mad[known], FLATTEST)
+    def reseat(self, state: State, sensor: Ints, old: Floats, new: Floats) -> None:
+        """See `Thresholds.reseat`: the sensor's level moves, and with it a quantile and what feedback raised.
+
+        A fixed threshold stays the number that its owner wrote: nobody else may change it. Where weights are
+        refreshed, it must be set anew, or another method chosen.
+        """
+        move = swap.measure(old, new)
+        known = np.flatnonzero(move.known)
+        rows = sensor[known]
+        for name in ("th_level", "th_raised_log"):
+            state[name][rows] = move.apply_at(known, state[name][rows])
+        state["th_width"][rows] = np.maximum(state["th_width"][rows] * move.ratio[known], FLATTEST)
+        self.start(state, sensor[~move.known])
 
     def mark_false_positive(self, state: State, sensor: Ints, score: Floats) -> None:
         """See `Thresholds`; the threshold stays raised."""
-        state["th_raised_log"][sensor] = np.fmax(state["th_raised"][sensor], log_score(score))
+        state["th_raised_log"][sensor] = np.fmax(state["th_raised_log"][sensor], log_score(score))
 
     def mark_confirmed(self, state: State, sensor: Ints, score: Floats) -> None:
         """Nothing to leave out: nothing is learned."""

@@ -95,8 +95,13 @@ class DepthCurve:
     def depth(self, r: Column) -> Floats:
         """Depth of normalised scores: r (n,) finite -> y (n,) float64, never falling with r."""
         at: Floats = np.maximum(r, self.r[0]).astype(np.float64)
-        cell = np.minimum((at - self.r[0]) * self._per_cell, CELLS - 1.0).astype(np.intp)
-        y: Floats = self._start[cell] + self._slope[cell] * at
+        y: Floats = at - self.r[0]
+        y *= self._per_cell
+        np.minimum(y, CELLS - 1.0, out=y)
+        cell = y.astype(np.intp)
+        np.take(self._slope, cell, out=y, mode="clip")
+        y *= at
+        y += self._start[cell]
         far = np.flatnonzero(at >= self._top)
         if len(far):
             y[far] = _line(at[far], self.r, self.y)

@@ -29,8 +29,8 @@ def log_score(score: Floats) -> Floats:
 
     The floor is the smallest normal float64, so that it is out of the way on every scale of scores.
     """
-    x: Floats = np.log(np.clip(score, _TINY, _HUGE))
-    return x
+    x: Floats = np.clip(score, _TINY, _HUGE)
+    return np.log(x, out=x if isinstance(x, np.ndarray) else None)
 
 
 def follow(e: Floats, spread: Floats, seen: Ints, memory: int = MEMORY) -> tuple[Floats, Floats]:
@@ -40,6 +40,21 @@ def follow(e: Floats, spread: Floats, seen: Ints, memory: int = MEMORY) -> tuple
     change of the median and the new MAD, all in units of x. The gain falls as 1 / seen down to 1.25 / H, so that the
     trackers find a new sensor's level quickly: up to H steps each weighs alike, as in a sample median.
     """
-    step = RATE * spread / np.minimum(seen + 2, memory)
-    wider = RATE * spread / np.minimum(seen + 2, SLOWER * memory) * np.sign(np.abs(e) - spread)
-    return step * np.sign(e), np.maximum(spread + wider, FLATTEST)
+    quick, slow = RATE / memory, RATE / (SLOWER * memory)
+    gain: Floats | float
+    wide: Floats | float
+    if len(seen) and int(seen.min()) + 2 >= SLOWER * memory:  # the usual case, told apart for its speed
+        gain, wide = quick, slow
+    else:
+        past = seen + 2.0
+        gain, wide = np.maximum(RATE / past, quick), np.maximum(RATE / past, slow)
+    moved = np.sign(e)
+    moved *= spread
+    moved *= gain
+    wider = np.abs(e)
+    wider -= spread
+    np.sign(wider, out=wider)
+    wider *= spread
+    wider *= wide
+    wider += spread
+    return moved, np.maximum(wider, FLATTEST, out=wider)
