@@ -21,8 +21,12 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 
 Severity: TypeAlias = Literal["info", "warning", "error", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error", "critical")
-Kind: TypeAlias = Literal["anomaly"]
+Kind: TypeAlias = Literal[
+    "anomaly", "regime_change", "sensor_silent", "value_stuck", "value_missing", "clock_skewed", "state_gap"
+]
 Event: TypeAlias = Literal["opened", "updated", "closed"]
+CloseReason: TypeAlias = Literal["recovered", "timed_out", "silent", "false_positive", "change_point", "maintenance"]
+Verdict: TypeAlias = Literal["false_positive", "confirmed", "change_point", "maintenance"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -34,17 +38,20 @@ class Readings:
     sensor: (N,) row of each reading's sensor in the detector's table.
     time_ms: (N,) event time.
     values: (N, C) one column a channel; NaN is a missing value, infinities are not allowed.
+    received_ms: (N,) when the broker took each one, where that is known: what tells a wrong clock.
     """
 
     sensor: Ints
     time_ms: Ints
     values: Floats
+    received_ms: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.sensor)
 
-    def __getitem__(self, rows: slice) -> Readings:
-        return Readings(self.sensor[rows], self.time_ms[rows], self.values[rows])
+    def __getitem__(self, rows: slice | Bools | Ints) -> Readings:
+        received = None if self.received_ms is None else self.received_ms[rows]
+        return Readings(self.sensor[rows], self.time_ms[rows], self.values[rows], received)
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -85,8 +92,13 @@ class ModelInfo(msgspec.Struct, frozen=True):
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One step in the life of an incident; all steps of one incident share `alert_id`.
 
-    `seq` counts them from 0. `detected_at` is the only processing time: `detect` leaves it empty and
-    the caller that knows a clock fills it in.
+    `kind` says what it is about: an anomaly, a change of regime (more alerts than their cap allows: told once),
+    or the data themselves: a sensor silent, a value stuck or missing, a clock skewed, a gap in the state (told once).
+    `sensor_id` is the sensor; of `state_gap` it is TOPIC/PARTITION. An incident of a `group` names its `members`,
+    those that have taken part so far; `sensor_id` is then the one that opened it.
+    `seq` counts the steps from 0. What is told once is `opened` and `resolved` in one. Score, p-value and threshold
+    are those of the reading that the step comes with, and null where none does.
+    `detected_at` is the only processing time: `detect` leaves it empty and the caller that knows a clock fills it in.
     """
 
     alert_id: str
@@ -94,21 +106,46 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     event: Event
     status: Literal["firing", "resolved"]
-    close_reason: str | None
+    close_reason: CloseReason | None
     severity: Severity
     sensor_id: str
+    group: str | None = None
+    members: list[str] = []
     labels: dict[str, str]
     summary: str
     starts_at: str
     ends_at: str | None
     window: Interval
     detected_at: str | None
-    score: float
-    peak_score: float
-    p_value: float
-    threshold: Threshold
+    score: float | None
+    peak_score: float | None
+    p_value: float | None
+    threshold: Threshold | None
     channels: list[Channel]
-    model: ModelInfo
+    model: ModelInfo | None
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's answer to an alert, complete in itself: whoever applies it needs no look at the alert.
+
+    `starts_at`, `ends_at`, `peak_score` and `model` are the alert's as it stood, `as_of` the event time up to which
+    it had been told. `begins` and `ends` bound a maintenance: alerts within are silenced. The same answer to the same
+    alert has the same `feedback_id`.
+    """
+
+    feedback_id: str
+    alert_id: str
+    verdict: Verdict
+    sensor_id: str
+    members: list[str] = []
+    starts_at: str | None = None
+    ends_at: str | None = None
+    peak_score: float | None = None
+    model: ModelInfo | None = None
+    begins: str | None = None
+    ends: str | None = None
+    as_of: str | None = None
+    note: str | None = None
 
 
 def format_time(time_ms: int) -> str:

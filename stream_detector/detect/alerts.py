@@ -1,4 +1,4 @@
-"""From changes of incidents to alert records, in words and numbers a person can use."""
+"""From changes of incidents to alert records, in numbers a person can use; `summary` has the words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stream_detector.detect import summary
+from stream_detector.detect.changes import Change
 from stream_detector.detect.due import Due
-from stream_detector.detect.incidents import Change
 from stream_detector.detect.scoring import Scored
 from stream_detector.detect.thresholds import Decisions
 from stream_detector.records import (
@@ -19,9 +20,9 @@ from stream_detector.records import (
     Interval,
     ModelInfo,
     Threshold,
-    format_duration,
     format_time,
 )
+from stream_detector.settings import Overrides
 
 NAMESPACE = uuid.UUID("6f0b1c52-6d0e-5a53-9d57-3f1e0d1b6b0a")
 SHOWN = 8
@@ -29,7 +30,7 @@ SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Evidence:
     """What one step of the detector scored and decided."""
 
     due: Due
@@ -46,46 +47,59 @@ class AlertWriter:
     method: str
     budget: str
     model: ModelInfo
+    overrides: Overrides
 
-    def write(self, changes: Sequence[Change], sensor_ids: Sequence[str], judged: Judged) -> list[Alert]:
-        """One record a change. `detected_at` stays empty: only the caller knows a clock."""
-        return [self._alert(c, sensor_ids[int(judged.due.sensor[c.window])], judged) for c in changes]
-
-    def _alert(self, change: Change, sensor_id: str, judged: Judged) -> Alert:
-        due, scored, decided = judged.due, judged.scored, judged.decisions
-        at = (change.window, change.step)
-        channels = self._channels(at, scored)
+    def write(self, change: Change, sensor_id: str, evidence: Evidence | None) -> Alert:
+        """The record of one change. `detected_at` stays empty: only the caller knows a clock."""
+        lead = change.leader or sensor_id
+        own = self.overrides.of(lead)
+        of_group = own.group if change.leader else None
+        channels = self._channels(change, evidence)
+        score, p_value, threshold = self._scores(change, evidence)
         return Alert(
-            alert_id=alert_id(self.source, sensor_id, change.start_ms),
+            alert_id=alert_id(self.source, lead, change, self.channels, of_group),
             seq=change.seq,
-            kind="anomaly",
+            kind=change.kind,
             event=change.event,
-            status="resolved" if change.event == "closed" else "firing",
+            status="firing" if change.end_ms is None else "resolved",
             close_reason=change.close_reason,
             severity=SEVERITIES[change.severity],
-            sensor_id=sensor_id,
-            labels={},
-            summary=_summary(sensor_id, change, channels),
+            sensor_id=lead,
+            group=of_group,
+            members=list(change.members),
+            labels=dict(own.labels),
+            summary=summary.of(change, sensor_id, channels, of_group),
             starts_at=format_time(change.start_ms),
             ends_at=None if change.end_ms is None else format_time(change.end_ms),
-            window=Interval(
-                format_time(int(due.start_ms[change.window])), format_time(int(due.time_ms[change.window, -1]))
-            ),
+            window=Interval(*(format_time(moment) for moment in change.window_ms)),
             detected_at=None,
-            score=_short(scored.score[at]),
-            peak_score=_short(change.peak),
-            p_value=_short(decided.p_value[at]),
-            threshold=Threshold(
-                value=_short(decided.threshold[at]),
-                method=self.method,
-                scope="sensor" if decided.scope[at] else "fleet",
-                budget=self.budget,
-            ),
+            score=score,
+            peak_score=None if change.peak is None else short(change.peak),
+            p_value=p_value,
+            threshold=threshold,
             channels=channels,
-            model=self.model,
+            model=self.model if change.kind in ("anomaly", "regime_change") else None,
         )
 
-    def _channels(self, at: tuple[int, int], scored: Scored) -> list[Channel]:
+    def _scores(self, change: Change, evidence: Evidence | None) -> tuple[float | None, float | None, Threshold | None]:
+        if change.at is None or evidence is None:
+            return None, None, None
+        decided = evidence.decisions
+        threshold = Threshold(
+            value=short(decided.threshold[change.at]),
+            method=self.method,
+            scope="sensor" if decided.scope[change.at] else "fleet",
+            budget=self.budget,
+        )
+        return short(evidence.scored.score[change.at]), short(decided.p_value[change.at]), threshold
+
+    def _channels(self, change: Change, evidence: Evidence | None) -> list[Channel]:
+        if change.channel is not None:
+            value = _shown(np.nan if change.value is None else change.value)
+            return [Channel(self.channels[change.channel], value, None, None, None, 1.0)]
+        if change.at is None or evidence is None:
+            return []
+        at, scored = change.at, evidence.scored
         parts = scored.contribution[at]
         whole = float(np.abs(parts).sum()) or 1.0
         return [
@@ -95,36 +109,26 @@ class AlertWriter:
                 expected=_shown(scored.expected[at][c]),
                 lower=_shown(scored.lower[at][c]),
                 upper=_shown(scored.upper[at][c]),
-                contribution=_short(parts[c] / whole),
+                contribution=short(parts[c] / whole),
             )
             for c in np.argsort(-parts, kind="stable")[:SHOWN].tolist()
         ]
 
 
-def alert_id(source: str, sensor_id: str, start_ms: int) -> str:
+def alert_id(source: str, sensor_id: str, change: Change, channels: Sequence[str], group: str | None = None) -> str:
     """The incident's id, from event data only: a replay gives the same."""
-    return str(uuid.uuid5(NAMESPACE, f"{source}\n{sensor_id}\n{start_ms}"))
+    parts = [source, sensor_id, str(change.start_ms)]
+    if group is not None:
+        parts += ["group", group]
+    if change.kind != "anomaly":
+        parts += [change.kind, *([] if change.channel is None else [channels[change.channel]])]
+    return str(uuid.uuid5(NAMESPACE, "\n".join(parts)))
 
 
-def _summary(sensor_id: str, change: Change, channels: Sequence[Channel]) -> str:
-    if change.event == "closed":
-        lasted = format_duration((change.end_ms or change.start_ms) - change.start_ms)
-        how = "is back to normal" if change.close_reason == "recovered" else "stays different: taken as the new normal"
-        return f"{sensor_id} {how} after {lasted}"
-    worst = channels[0]
-    if worst.actual is None:
-        return f"{sensor_id}: {worst.name} is missing where {worst.expected:g} was expected"
-    return (
-        f"{sensor_id}: {worst.name} is {worst.actual:g} where {worst.lower:g} to {worst.upper:g} was expected"
-        if worst.lower is not None and worst.upper is not None and not worst.lower <= worst.actual <= worst.upper
-        else f"{sensor_id}: {worst.name} at {worst.actual:g} does not behave as expected"
-    )
-
-
-def _short(value: float) -> float:
+def short(value: float) -> float:
     """Six significant digits: what is printed is what is compared."""
     return float(f"{float(value):.6g}")
 
 
 def _shown(value: float) -> float | None:
-    return _short(value) if np.isfinite(value) else None
+    return short(value) if np.isfinite(value) else None

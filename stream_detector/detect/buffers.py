@@ -19,13 +19,15 @@ The rules, all in event time:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from stream_detector.detect import scale
 from stream_detector.detect.due import Due
-from stream_detector.detect.state import Fields, SensorTable, State
+from stream_detector.detect.quality.batch import Taken
+from stream_detector.detect.state import Fields, SensorTable
 from stream_detector.records import Bools, Floats, Ints, Readings
 
 GAP = 8.0
@@ -90,11 +92,22 @@ class _Runs:
             self.at, self.stop = self.at[left], self.stop[left]
 
 
+class Watcher(Protocol):
+    """Someone who looks at the readings as they are appended."""
+
+    def watch(self, taken: Taken) -> None:
+        """What one pass has appended, before anything is moved."""
+
+    def folded(self, sensor: Ints) -> None:
+        """Another W readings of these sensors are held."""
+
+
 class Buffers:
     """The rolling windows of one profile; see the module's docstring for the rules."""
 
-    def __init__(self, table: SensorTable, window: int, stride: int) -> None:
+    def __init__(self, table: SensorTable, window: int, stride: int, watcher: Watcher | None = None) -> None:
         self.table = table
+        self.watcher = watcher
         self.window = window
         self.stride = stride
         self.capacity = window + slack(window)
@@ -148,6 +161,9 @@ class Buffers:
         state["time_ms"][row, place] = readings.time_ms[source]
         state["values"][row, place] = readings.values[source]
         self.counts.appended += len(source)
+        if self.watcher and len(source):
+            some = take > 0
+            self.watcher.watch(Taken(row, place, source, sensor[some], take[some], seen[some]))
 
         first = np.maximum(np.maximum(W - fill, self.stride - fresh), 1)
         count = np.maximum((take - first) // self.stride + 1, 0)
@@ -174,13 +190,23 @@ class Buffers:
         first_stop: where in the row the first one ends. first: which of the sensor's new readings, from 1, it
         ends with.
         """
-        state, W, S = self.table.state, self.window, self.stride
         rank = _ranks(count)
         row = np.repeat(runs.sensor, count)
-        stop = np.repeat(first_stop, count) + rank * S
+        stop = np.repeat(first_stop, count) + rank * self.stride
+        turn = np.repeat(runs.turn, count) + rank
+        reading = runs.order[np.repeat(runs.at + first - 1, count) + rank * self.stride]
+        return self._windows(row, stop, self.stride, turn, reading)
+
+    def at_hand(self, sensor: Ints, steps: int) -> Due:
+        """The newest window of each of these sensors, which must be full, with its `steps` freshest readings."""
+        none = np.zeros(len(sensor), np.int64)
+        return self._windows(sensor, self.table.state["end"][sensor].astype(np.int64), steps, none, none)
+
+    def _windows(self, row: Ints, stop: Ints, S: int, turn: Ints, reading: Ints) -> Due:
+        state, W = self.table.state, self.window
         tail = min(W, S + settle(W) + 1)
         recent: Ints = _slices(state["time_ms"], tail)[row, stop - tail]
-        start = state["time_ms"][row, stop - W]
+        start: Ints = state["time_ms"][row, stop - W]
         # What is usual is read off the older part of the window, so that a fresh gap stands out against it.
         steps = W - tail
         interval = (recent[:, 0] - start) / steps if steps else (recent[:, -1] - start) / max(W - 1, 1)
@@ -194,8 +220,8 @@ class Buffers:
             spread=state["spread"][row],
             interval_ms=interval,
             settling=settling,
-            turn=np.repeat(runs.turn, count) + rank,
-            reading=runs.order[np.repeat(runs.at + first - 1, count) + rank * S],
+            turn=turn,
+            reading=reading,
         )
 
     def _compact(self, sensor: Ints) -> None:
@@ -216,6 +242,8 @@ class Buffers:
             folded = scale.fold(values, *(state[name][sensor] for name in names))
             for name, column in zip(names, folded, strict=True):
                 state[name][sensor] = column
+            if self.watcher:
+                self.watcher.folded(sensor)
 
     def _insert_late(self, readings: Readings, runs: _Runs, next_late: Ints) -> None:
         """Put the late readings that sensors have reached, if any, into their places."""
@@ -283,7 +311,7 @@ def _ranks(counts: Ints) -> Ints:
     return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _slices(column: npt.NDArray[np.generic], length: int) -> State:
+def _slices(column: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
     """A view of every run of `length` neighbours: (S, R, ...) -> (S, R - length + 1, length, ...)."""
     shape = (column.shape[0], column.shape[1] - length + 1, length, *column.shape[2:])
     strides = (column.strides[0], column.strides[1], *column.strides[1:])

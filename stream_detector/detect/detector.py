@@ -1,28 +1,31 @@
-"""The detector: readings of many sensors in, alerts out.
+"""The detector of one profile: readings of many sensors in, alerts out.
 
 The one that runs everywhere: on files, in the demo, in the worker. It knows no clock, no file and no broker; all
-its memory is one structured array, a row a sensor.
+its memory is one structured array, a row a sensor. `fleet` puts several of them side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from stream_detector.detect import buffers, incidents, scale, thresholds
-from stream_detector.detect.alerts import AlertWriter, Judged
+from stream_detector.detect import answers, buffers, groups, incidents, quality, scale, swap, thresholds
+from stream_detector.detect.alerts import AlertWriter, Evidence
 from stream_detector.detect.buffers import Buffers
-from stream_detector.detect.incidents import IncidentRules, Incidents
+from stream_detector.detect.changes import Change
+from stream_detector.detect.incidents import IncidentRules, Incidents, Judged
+from stream_detector.detect.quality import Batch, Quality, QualityRules
 from stream_detector.detect.scoring import Scorer
 from stream_detector.detect.state import SensorTable
-from stream_detector.detect.thresholds import Calibration
-from stream_detector.errors import ConfigError
+from stream_detector.detect.thresholds import Calibration, Thresholds
+from stream_detector.detect.watermark import Watermarks
+from stream_detector.errors import ArtifactError, ConfigError
 from stream_detector.models.artifact import Artifact, SensorSeed
-from stream_detector.records import Alert, Ints, Readings
-from stream_detector.settings import Budget
+from stream_detector.records import Alert, Bools, Ints, Readings
+from stream_detector.settings import Budget, Overrides
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,17 @@ class DetectorOptions:
     device: str = "cpu"
     source: str = "stream-detector"
     incidents: IncidentRules = field(default_factory=IncidentRules)
+    quality: QualityRules = field(default_factory=QualityRules)
+    overrides: Overrides = field(default_factory=Overrides)
 
 
 class Detector:
-    """Rolling windows, scores, thresholds and incidents of one profile's sensors."""
+    """Rolling windows, scores, thresholds and incidents of one profile's sensors.
 
-    def __init__(self, artifact: Artifact, options: DetectorOptions) -> None:
+    evidence: what the latest batch was decided on. set_aside: (N,) its readings whose time cannot be believed.
+    """
+
+    def __init__(self, artifact: Artifact, options: DetectorOptions, pulse: Callable[[], None] = lambda: None) -> None:
         self.artifact = artifact
         self.options = options
         window, channels = artifact.model.config.window, len(artifact.channels)
@@ -49,37 +57,93 @@ class Detector:
                 f"the stride {options.stride} is too long for windows of {window}: at most a quarter, {window // 4}"
             )
         self.table = SensorTable(
-            buffers.fields(window, channels) + thresholds.fields(options.threshold) + incidents.FIELDS
+            buffers.fields(window, channels)
+            + quality.fields(channels)
+            + thresholds.fields(options.threshold)
+            + incidents.FIELDS
+            + groups.FIELDS
+            + answers.FIELDS
         )
-        self.buffers = Buffers(self.table, window, options.stride)
-        self.scorer = Scorer(artifact.model, torch.device(options.device))
-        calibration = Calibration.from_json(artifact.calibration) if artifact.calibration else None
-        self.thresholds = thresholds.build(options.threshold, options.budget, calibration)
+        self.quality = Quality(self.table, window, options.quality)
+        self.buffers = Buffers(self.table, window, options.stride, self.quality)
+        self.scorer = Scorer(artifact.model, torch.device(options.device), pulse)
+        self.thresholds = _thresholds(artifact, options)
         self.incidents = Incidents(self.table, options.incidents)
-        self.writer = AlertWriter(
-            options.source, artifact.channels, options.threshold, options.budget.text, artifact.info
-        )
-        self.judged: Judged | None = None
+        self.writer = self._writer()
+        self.watermarks = Watermarks()
+        self.evidence: Evidence | None = None
+        self.set_aside: Bools | None = None
 
-    def sensors(self, sensor_ids: Sequence[str]) -> Ints:
+    def sensors(self, sensor_ids: Sequence[str], partition: int = 0) -> Ints:
         """Rows of these sensors, made ready where they are new; what `Readings.sensor` refers to."""
-        rows, new = self.table.rows(sensor_ids)
+        rows, new = self.table.rows(sensor_ids, partition)
         if len(new):
             self._start(new)
         return rows
 
-    def warm(self, readings: Readings) -> None:
+    def warm(self, batch: Batch) -> None:
         """Take history in without judging it, so that the next reading already has a full window."""
-        self.buffers.append(readings)
+        self.quality.begin(batch)
+        self.buffers.append(batch.readings)
+        self.quality.finish()
 
     def step(self, readings: Readings) -> list[Alert]:
-        """Append readings, score the windows that fell due, decide, and tell what changed."""
-        due = self.buffers.append(readings)
+        """Append readings, score the windows that fell due, decide, and tell what changed; for a profile alone."""
+        partition = self.table.partition[readings.sensor]
+        passage = self.watermarks.advance(partition, self.quality.clock.believed(readings))
+        changes = self.judge(Batch(readings, np.arange(len(readings)), passage))
+        return [self.write(change) for change in sorted(changes, key=lambda change: change.position)]
+
+    def judge(self, batch: Batch) -> list[Change]:
+        """The changes of the sensors' incidents that a batch brings; those of one sensor in order."""
+        kept, clocks = self.quality.admit(batch)
+        self.set_aside = None if kept is None else ~kept
+        if kept is not None:
+            batch = Batch(batch.readings[kept], batch.position[kept], batch.passage)
+        self.quality.begin(batch)
+        due = self.buffers.append(batch.readings)
+        faults = self.quality.finish()
         scored = self.scorer.score(due)
+        muted = answers.muted(self.table.state, due)
+        due.settling[muted] = True
         decisions = self.thresholds.decide(self.table.state, due, scored.score)
-        changes = self.incidents.advance(due, scored.score, decisions)
-        self.judged = Judged(due, scored, decisions)
-        return self.writer.write(changes, self.table.ids, self.judged)
+        self.evidence = Evidence(due, scored, decisions)
+        silences = [change for change in faults if change.kind == "sensor_silent"]
+        changes = self.incidents.advance(Judged(due, scored.score, decisions, muted, batch.position), silences)
+        return clocks + faults + changes
+
+    def write(self, change: Change) -> Alert:
+        """A change of the latest batch as a record."""
+        return self.writer.write(change, self.table.ids[change.sensor], self.evidence)
+
+    def swap(self, artifact: Artifact) -> None:
+        """Go on with other weights: thresholds are re-seated by scoring the windows at hand with both.
+
+        Raises ArtifactError, and stays as it is, when the artifact is for other channels or windows.
+        """
+        old, new = self.artifact, artifact
+        if old.channels != new.channels or old.model.config.window != new.model.config.window:
+            raise ArtifactError(
+                f"the weights {new.info.version} are for {len(new.channels)} channels and windows of "
+                f"{new.model.config.window}, in use are {len(old.channels)} and {old.model.config.window}: "
+                f"they cannot be swapped"
+            )
+        scorer = Scorer(new.model, self.scorer.device, self.scorer.pulse)
+        judge = _thresholds(artifact, self.options)
+        swap.reseat(self.table, self.buffers, judge, self.scorer, scorer)
+        self.artifact, self.scorer, self.thresholds = artifact, scorer, judge
+        self.writer = self._writer()
+
+    def lose_scale(self, rows: Ints) -> None:
+        """These sensors were judged by other weights, which are not at hand: their thresholds find their level anew."""
+        nothing = np.full((len(rows), 1), np.nan)
+        self.thresholds.reseat(self.table.state, rows, nothing, nothing)
+
+    def _writer(self) -> AlertWriter:
+        options, artifact = self.options, self.artifact
+        return AlertWriter(
+            options.source, artifact.channels, options.threshold, options.budget.text, artifact.info, options.overrides
+        )
 
     def _start(self, rows: Ints) -> None:
         """Give new sensors what training knows of them."""
@@ -89,6 +153,11 @@ class Detector:
         median = np.array([seed.score_median if seed and seed.score_median is not None else np.nan for seed in known])
         mad = np.array([seed.score_mad if seed and seed.score_mad is not None else np.nan for seed in known])
         self.thresholds.start(self.table.state, rows, median, mad)
+
+
+def _thresholds(artifact: Artifact, options: DetectorOptions) -> Thresholds:
+    calibration = Calibration.from_json(artifact.calibration) if artifact.calibration else None
+    return thresholds.build(options.threshold, options.budget, calibration)
 
 
 def seed_scale(table: SensorTable, rows: Ints, seeds: Mapping[str, SensorSeed]) -> None:

@@ -5,6 +5,7 @@ Knows the model's interface and the sensor's scale; nothing of thresholds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,11 +41,12 @@ class Scored:
 
 
 class Scorer:
-    """Runs a model over due windows."""
+    """Runs a model over due windows; `pulse` is called between batches, for those who must not fall silent."""
 
-    def __init__(self, model: Model, device: torch.device) -> None:
+    def __init__(self, model: Model, device: torch.device, pulse: Callable[[], None] = lambda: None) -> None:
         self.model = model
         self.device = device
+        self.pulse = pulse
 
     def score(self, due: Due) -> Scored:
         """Score the freshest steps of each window; see `Scored`."""
@@ -71,6 +73,7 @@ class Scorer:
         out = [np.empty(shape, np.float32) for shape in shapes]
         with torch.inference_mode():
             for start in range(0, B, BUCKET):
+                self.pulse()
                 part = windows[start : start + BUCKET]
                 size = len(part)
                 if size < BUCKET:

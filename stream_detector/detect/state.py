@@ -25,16 +25,19 @@ LAYOUT = 1
 
 
 class SensorTable:
-    """Rows by sensor id. New sensors appear at the end; a row's number never changes.
+    """Rows by partition and sensor id. New sensors appear at the end; only `drop` changes a row's number.
 
-    `state` must be fetched anew at each use: growing moves the array.
+    `state` must be fetched anew at each use: growing moves the array. `version` counts the drops, for those who
+    keep something by row. A sensor that is read from two partitions is two sensors.
     """
 
     def __init__(self, fields: Fields) -> None:
         self.dtype = np.dtype(fields)
         self.ids: list[str] = []
-        self._row_of: dict[str, int] = {}
+        self.version = 0
+        self._row_of: dict[int, dict[str, int]] = {}
         self._state: State = np.zeros(0, self.dtype)
+        self._partition: Ints = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -44,10 +47,15 @@ class SensorTable:
         """(S,) structured array, S the number of sensors known so far."""
         return self._state[: len(self.ids)]
 
-    def rows(self, sensor_ids: Sequence[str]) -> tuple[Ints, Ints]:
+    @property
+    def partition(self) -> Ints:
+        """(S,) the partition that each sensor is read from."""
+        return self._partition[: len(self.ids)]
+
+    def rows(self, sensor_ids: Sequence[str], partition: int = 0) -> tuple[Ints, Ints]:
         """Row of each sensor and, apart, the rows that this call created (all zero)."""
         before = len(self.ids)
-        row_of, ids = self._row_of, self.ids
+        row_of, ids = self._row_of.setdefault(partition, {}), self.ids
         found = np.empty(len(sensor_ids), np.int64)
         for i, sensor_id in enumerate(sensor_ids):
             row = row_of.get(sensor_id)
@@ -56,7 +64,33 @@ class SensorTable:
                 ids.append(sensor_id)
             found[i] = row
         self._grow(len(ids))
+        self._partition[before : len(ids)] = partition
         return found, np.arange(before, len(ids))
+
+    def find(self, sensor_id: str, partition: int | None = None) -> list[int]:
+        """The sensor's rows: none, one, or one a partition that it is read from; those of one partition, if given."""
+        where = self._row_of.values() if partition is None else [self._row_of.get(partition, {})]
+        return [rows[sensor_id] for rows in where if sensor_id in rows]
+
+    def count(self, partition: int) -> int:
+        """Sensors of one partition."""
+        return len(self._row_of.get(partition, ()))
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition's sensors; the others move up."""
+        if not self._row_of.pop(partition, None):
+            return
+        kept = np.flatnonzero(self.partition != partition)
+        self.ids = [self.ids[row] for row in kept.tolist()]
+        self._state, self._partition = self.state_of(kept), self._partition[kept]
+        for row, sensor_id in enumerate(self.ids):
+            self._row_of[int(self._partition[row])][sensor_id] = row
+        self.version += 1
+
+    def state_of(self, rows: Ints) -> State:
+        """A copy of some rows."""
+        copy: State = self._state[rows].copy()
+        return copy
 
     def _grow(self, size: int) -> None:
         """Room for `size` rows, a little ahead, in place: a copy would hold two fleets in memory at once."""
@@ -64,16 +98,20 @@ class SensorTable:
         if size > capacity:
             # No view outlives a step of the detector, so nothing can point at the moved block.
             self._state.resize(size + max(16, size // 64), refcheck=False)
+            self._partition = np.concatenate(
+                [self._partition, np.zeros(len(self._state) - len(self._partition), np.int64)]
+            )
 
-    def pack(self, row: int) -> bytes:
-        """The whole state of one sensor."""
-        return bytes(self._state[row].tobytes())
+    def pack(self, rows: Ints) -> list[bytes]:
+        """The whole state of each of these sensors."""
+        packed, size = self._state[rows].tobytes(), self.dtype.itemsize
+        return [packed[at : at + size] for at in range(0, len(packed), size)]
 
     def layout(self) -> bytes:
         """What `restore` needs to read packed rows: version and named fields."""
         return json.dumps({"version": LAYOUT, "fields": _describe(self.dtype)}).encode()
 
-    def restore(self, sensor_ids: Sequence[str], packed: bytes, layout: bytes) -> None:
+    def restore(self, sensor_ids: Sequence[str], packed: bytes, layout: bytes, partition: int = 0) -> None:
         """Put packed rows back, matching fields by name; a field that the rows lack stays zero.
 
         Raises DataError when the bytes do not have the layout's size or come from a newer version.
@@ -89,7 +127,8 @@ class SensorTable:
         if len(packed) != dtype.itemsize * len(sensor_ids):
             raise DataError("the saved state is cut off or does not fit its layout; start without it")
         stored = np.frombuffer(packed, dtype)
-        rows, _ = self.rows(sensor_ids)
+        rows, _ = self.rows(sensor_ids, partition)
+        self.version += 1
         names = self.dtype.names or ()
         for name in set(dtype.names or ()) & set(names):
             column = self._state[name]
