@@ -12,6 +12,8 @@ this departs from it, and why:
 - A network follows a level that it has never seen, and then its errors are small. So the recent values' distance from
   their channel's centre counts too, where it is more than the error of one step (`lasting`).
 - Of the channels, those most surprised make the score: a fault seldom shows in all.
+- With `shared`, the same weights foretell each channel on its own: they fit any number of channels, and see nothing of
+  how channels hang together.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class EncoderConfig:
 
     horizons: steps between what is known and what is reconstructed, rising. recent, lasting: steps and weight of what
     is averaged without signs. top: share of the channels that count, at least one. coverage: share of normal values
-    inside the band.
+    inside the band. shared: whether one set of weights serves every channel on its own.
     """
 
     window: int
@@ -50,6 +52,7 @@ class EncoderConfig:
     lasting: float = 1.25
     top: float = 0.1
     coverage: float = 0.95
+    shared: bool = False
 
 
 class Encoder(nn.Module):
@@ -63,7 +66,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        T, C, width = config.window, config.channels, config.width
+        T, C, width = config.window, 1 if config.shared else config.channels, config.width
         self.horizons = [h for h in config.horizons if h <= max(1, T // 3)]
         self.embed = nn.Linear(C, width)
         self.position = nn.Parameter(0.02 * torch.randn(T, width))
@@ -78,9 +81,17 @@ class Encoder(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """What is expected (B, T, H, C): at step t and horizon h, of step t + h."""
-        hidden = self.encoder(self.embed(windows) + self.position, mask=self.look_back)
-        expected: Tensor = self.head(hidden).unflatten(2, (len(self.horizons), self.config.channels))
+        seen = self._apart(windows)
+        hidden = self.encoder(self.embed(seen) + self.position, mask=self.look_back)
+        expected: Tensor = self.head(hidden).unflatten(2, (len(self.horizons), seen.shape[2]))
+        if self.config.shared:
+            B, T, C = windows.shape
+            expected = expected.reshape(B, C, T, len(self.horizons)).permute(0, 2, 3, 1)
         return expected
+
+    def _apart(self, windows: Tensor) -> Tensor:
+        """Windows as the network takes them: with shared weights, every channel as a window of its own."""
+        return windows.transpose(1, 2).flatten(0, 1).unsqueeze(2) if self.config.shared else windows
 
     def prepare(self, windows: Tensor) -> None:
         """Nothing is computed in advance."""
@@ -93,6 +104,7 @@ class Encoder(nn.Module):
 
     def calibrate(self, windows: Tensor) -> None:
         """Each channel's usual error by horizon, and the `coverage` quantile of its error at the longest."""
+        windows = self._apart(windows)
         expected = self.forward(windows)
         usual = torch.quantile(self._errors(expected, windows, 1)[:, 0].abs(), USUAL[0], dim=0) / USUAL[1]
         self.usual.copy_(usual.clamp_min(LEAST_ERROR))

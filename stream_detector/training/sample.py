@@ -74,7 +74,13 @@ def split(readings: Readings, share: float) -> tuple[Readings, Readings]:
 
 def tail(readings: Readings, count: int) -> Readings:
     """Each sensor's last `count` readings, in order."""
-    return select(readings, _rank(readings.sensor[::-1])[::-1] < count)
+    return select(readings, last(readings.sensor, count))
+
+
+def last(sensor: Ints, count: int) -> Bools:
+    """(N,) whether a reading is among the last `count` of its sensor. sensor: (N,)."""
+    found: Bools = _rank(sensor[::-1])[::-1] < count
+    return found
 
 
 def select(readings: Readings, rows: Bools) -> Readings:
