@@ -1,26 +1,25 @@
-"""The commands that need nothing but files: detect, train, simulate, demo."""
+"""The commands that need nothing but files: detect, train, simulate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 
 from stream_detector import settings as all_settings
 from stream_detector.cli import show
 from stream_detector.cli.report import write_run_report
-from stream_detector.detect.detector import DetectorOptions
 from stream_detector.errors import ConfigError
 from stream_detector.models import MODELS
-from stream_detector.models import artifact as artifacts
-from stream_detector.models.artifact import Artifact
 from stream_detector.records import encode
-from stream_detector.settings import Budget, DetectorSettings
+from stream_detector.settings import DetectorSettings, Settings
 from stream_detector.simulate import FIELDS, simulate, write_csv
-from stream_detector.streaming import files, offline
+from stream_detector.streaming import files, offline, profiles
+from stream_detector.streaming.answers_file import read_feedback
+from stream_detector.streaming.offline import Learning
+from stream_detector.training.feedback import without_faults
 from stream_detector.training.fit import FitOptions
 from stream_detector.training.train import TrainOptions, train
 
@@ -52,7 +51,6 @@ def register(app: typer.Typer) -> None:
         ("detect", detect),
         ("train", train_command),
         ("simulate", simulate_command),
-        ("demo", demo),
     ):
         app.command(name, rich_help_panel=PANEL)(command)
 
@@ -67,6 +65,13 @@ def detect(
     budget: Annotated[
         str | None, typer.Option(help="false alerts of one sensor that you accept  [default: 1 per 7d]")
     ] = None,
+    sensitivity: Annotated[
+        str | None, typer.Option(help="one word instead: low (1 per 30d), normal (1 per 7d), high (1 per 1d)")
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(help="block-maximum, spot, dspot, fixed:X or quantile:Q  [default: block-maximum]"),
+    ] = None,
     window: Window = None,
     stride: Annotated[int | None, typer.Option(help="readings between two scorings  [default: 1]")] = None,
     output: Annotated[Path | None, typer.Option(help="alerts, one JSON record a line; - prints them")] = None,
@@ -74,6 +79,9 @@ def detect(
     report: Annotated[Path | None, typer.Option(help="HTML page with every sensor drawn")] = None,
     state: Annotated[
         Path | None, typer.Option(help="directory that carries the detector's memory from one run to the next")
+    ] = None,
+    feedback: Annotated[
+        Path | None, typer.Option(help="answers to alerts, as `stream-detector feedback` writes them")
     ] = None,
     device: Device = None,
     time_unit: TimeUnit = "auto",
@@ -86,12 +94,22 @@ def detect(
 
     Without a trained artifact, the first 15 % of the rows are learned from and the rest is judged.
     """
-    chosen = _settings(config, model=model, budget=budget, window=window, stride=stride, device=device)
-    artifact, name = _model(chosen.model)
-    options = TrainOptions(name, chosen.window, _device(chosen.device), FitOptions(epochs=epochs, seed=seed))
+    settings = _settings(
+        config,
+        model=model,
+        budget=budget,
+        sensitivity=sensitivity,
+        threshold=threshold,
+        window=window,
+        stride=stride,
+        device=device,
+    )
+    _check_model(settings.detector.model)
+    learning = Learning(_training(settings.detector, FitOptions(epochs=epochs, seed=seed)), train_rows)
+    answers = read_feedback(feedback) if feedback else []
     table = files.read_tables(paths, time_unit=time_unit, ignore=ignore or ())
     with show.bars(Console(stderr=True)) as progress:
-        run = offline.detect(table, _options(chosen), artifact, (options, train_rows), state, progress)
+        run = offline.detect(table, settings, learning, state, answers, progress)
     if output:
         files.write_lines(output, (encode(alert) for alert in run.alerts))
     if scores:
@@ -107,6 +125,9 @@ def train_command(
     output: Annotated[Path, typer.Option(help="directory for the trained artifact", show_default=False)],
     model: ModelOption = None,
     window: Window = None,
+    feedback: Annotated[
+        Path | None, typer.Option(help="answers to alerts: confirmed anomalies and maintenance are not learned")
+    ] = None,
     device: Device = None,
     time_unit: TimeUnit = "auto",
     ignore: Ignore = None,
@@ -118,13 +139,15 @@ def train_command(
 
     Use it with [bold]stream-detector detect FILE --model DIR[/]. A column label is not read.
     """
-    chosen = _settings(config, model=model, window=window, device=device)
+    chosen = _settings(config, model=model, window=window, device=device).detector
     if chosen.model not in MODELS:
         raise ConfigError(f"there is no model {chosen.model!r} to train: choose one of {', '.join(sorted(MODELS))}")
-    options = TrainOptions(chosen.model, chosen.window, _device(chosen.device), FitOptions(epochs=epochs, seed=seed))
+    options = _training(chosen, FitOptions(epochs=epochs, seed=seed))
+    answers = read_feedback(feedback) if feedback else []
     table = files.read_tables(paths, time_unit=time_unit, ignore=ignore or ())
+    history = without_faults(offline.history(table, table.order), answers)
     with show.bars(Console(stderr=True)) as progress:
-        artifact = train(offline.history(table, table.order), options, progress("training"))
+        artifact = train(history, options, progress("training"))
     artifact.save(output)
     show.artifact_summary(Console(), artifact, output)
 
@@ -148,67 +171,19 @@ def simulate_command(
     show.fleet_summary(Console(), fleet, output)
 
 
-def demo(
-    field: Annotated[str, typer.Option(help=f"what to simulate: {', '.join(FIELDS)}")] = "plant",
-    sensors: Annotated[int, typer.Option(min=1)] = 5,
-    rows: Annotated[int, typer.Option(min=500, help="readings of each sensor")] = 4000,
-    output: Annotated[Path, typer.Option(help="directory for readings, alerts and report")] = Path(
-        "stream-detector-demo"
-    ),
-    seed: Seed = 1,
-    config: Config = None,
-) -> None:
-    """See it work: simulate a fleet with faults, learn, detect, and draw the report."""
-    console = Console()
-    chosen = _settings(config)
-    fleet = simulate(field, sensors=sensors, rows=rows, seed=seed)
-    readings = output / "readings.csv"
-    files.make_directory(output)
-    write_csv(fleet, readings)
-    console.print(
-        f"Simulated {len(fleet.series)} sensors with {len(fleet.faults)} faults; learning, then detecting ..."
+def _settings(config: Path | None, **given: Any) -> Settings:
+    """The settings, with the options that were given on the command line on top."""
+    return all_settings.override(
+        all_settings.load(config), {name: value for name, value in given.items() if value is not None}
     )
-    options = TrainOptions(chosen.model, chosen.window, _device(chosen.device), FitOptions(seed=seed))
-    table = files.read_tables([readings])
-    clean = int(0.3 * len(table.order))
-    with show.bars(Console(stderr=True)) as progress:
-        run = offline.detect(table, _options(chosen), None, (options, clean), None, progress)
-    files.write_lines(output / "alerts.jsonl", (encode(alert) for alert in run.alerts))
-    write_run_report(output / "report.html", run, f"the demo: {field}", labels=fleet.faults)
-    show.run_summary(console, run)
-    show.found_faults(console, run, fleet.faults)
-    console.print(f"Open [bold]{output / 'report.html'}[/] to see every incident drawn.", highlight=False)
 
 
-def _settings(config: Path | None, **given: Any) -> DetectorSettings:
-    """The detector's settings, with the options that were given on the command line on top."""
-    chosen = all_settings.load(config).detector
-    return all_settings.override(chosen, {name: value for name, value in given.items() if value is not None})
-
-
-def _model(name: str) -> tuple[Artifact | None, str]:
-    """The artifact that a name stands for, if it is not that of a model to train; and the model's name."""
-    if name in MODELS:
-        return None, name
-    if not Path(name).exists():
+def _check_model(name: str) -> None:
+    if name not in MODELS and not Path(name).exists():
         raise ConfigError(
             f"--model {name!r} is neither a model ({', '.join(sorted(MODELS))}) nor a directory with a trained artifact"
         )
-    artifact = artifacts.load(Path(name))
-    return artifact, artifact.model.name
 
 
-def _options(chosen: DetectorSettings) -> DetectorOptions:
-    return DetectorOptions(Budget.parse(chosen.budget), stride=chosen.stride, device=_device(chosen.device))
-
-
-def _device(name: str) -> str:
-    """A device that torch can use; raises ConfigError where it cannot."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"the device {name!r} cannot be used here ({reason}): try --device cpu") from error
-    return name
+def _training(chosen: DetectorSettings, fit: FitOptions) -> TrainOptions:
+    return TrainOptions(chosen.model, chosen.window, profiles.device(chosen.device), fit)

@@ -16,13 +16,14 @@ from stream_detector.streaming.offline import Run
 
 def write_run_report(path: Path, run: Run, source: str, labels: Sequence[Fault] = ()) -> None:
     """Draw every sensor of a run, with its incidents and, where they are known, the true faults."""
-    info = run.detector.artifact.info
+    infos = {f"{info.name} {info.version}" for info in (detector.artifact.info for detector in run.detectors)}
+    budgets = {detector.options.budget.text for detector in run.detectors}
     trained = int(run.rows.trained.sum())
     facts = {
         "Read": source,
-        "Model": f"{info.name} {info.version}",
+        "Model": ", ".join(sorted(infos)),
         "Trained on": f"{trained:,} rows" if trained else "readings before these",
-        "Budget": run.detector.options.budget.text,
+        "Budget": ", ".join(sorted(budgets)),
         "Program": f"stream-detector {__version__}",
     }
     known: dict[str, list[tuple[int, int]]] = {}

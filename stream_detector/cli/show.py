@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
+from stream_detector.detect import thresholds
+from stream_detector.detect.detector import Detector
 from stream_detector.evaluation.matching import match
 from stream_detector.models.artifact import Artifact
 from stream_detector.records import SEVERITIES, Alert, format_duration, parse_time
@@ -105,7 +107,8 @@ def _incidents(alerts: Sequence[Alert], listed: int) -> Grid:
 
 def input_notes(run: Run) -> list[str]:
     """One line for each thing that a person should know about the input; nothing is dropped unsaid."""
-    table, counts = run.table, run.detector.buffers.counts
+    table = run.table
+    too_late = sum(detector.buffers.counts.too_late for detector in run.detectors)
     notes = []
     if table.rejected:
         first = table.rejected[0]
@@ -117,11 +120,24 @@ def input_notes(run: Run) -> list[str]:
         notes.append(f"{table.out_of_order:,} rows were not in time order; they were read in time order")
     if table.repeated:
         notes.append(f"{table.repeated:,} rows repeat a sensor's time; the first of each counts")
-    if counts.too_late:
-        notes.append(f"{counts.too_late:,} rows are older than everything held of their sensor and were left out")
+    if too_late:
+        notes.append(f"{too_late:,} rows are older than everything held of their sensor and were left out")
+    notes += [note for detector in run.detectors if (note := _shortfall(detector))]
+    if run.unanswered:
+        ids = ", ".join(answer.alert_id for answer in run.unanswered[:3])
+        notes.append(f"{len(run.unanswered):,} answers are about sensors that are not in these files, such as {ids}")
     if np.isnan(run.rows.score).all():
         notes.append("no row was scored: each sensor needs more rows than one window, or a smaller --window")
     return notes
+
+
+def _shortfall(detector: Detector) -> str | None:
+    """Whether the budget rests on the fleet still, for want of each sensor's own history."""
+    state = detector.table.state
+    usual = state["q_usual_ms"][state["q_usual_ms"] > 0]
+    if not len(usual):
+        return None
+    return thresholds.shortfall(detector.options.budget, float(np.median(usual)), int(np.median(state["seen"])))
 
 
 def artifact_summary(console: Console, artifact: Artifact, directory: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,19 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from stream_detector.detect.alerts import Judged
-from stream_detector.detect.detector import Detector, DetectorOptions
+from stream_detector.detect.alerts import Evidence
+from stream_detector.detect.detector import Detector
+from stream_detector.detect.fleet import Part
 from stream_detector.errors import ArtifactError, ConfigError, DataError
+from stream_detector.models import MODELS
+from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact
-from stream_detector.records import Alert, Bools, Floats, Ints, Readings
+from stream_detector.records import Alert, Bools, Feedback, Floats, Ints, parse_time
+from stream_detector.settings import Settings
 from stream_detector.streaming import saved_state
 from stream_detector.streaming.files import Table
+from stream_detector.streaming.profiles import Columns, Profiles
+from stream_detector.streaming.weights import for_channels
 from stream_detector.training import sample
 from stream_detector.training.fit import Progress
 from stream_detector.training.sample import History
@@ -44,12 +50,26 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run over files found."""
+    """What a run over files found. unanswered: answers whose sensors are not in it."""
 
     table: Table
-    detector: Detector
+    profiles: Profiles
     alerts: list[Alert]
     rows: Rows
+    unanswered: Sequence[Feedback]
+
+    @property
+    def detectors(self) -> list[Detector]:
+        """One for each profile."""
+        return list(self.profiles.fleet.detectors.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """What to train on when no weights are given: options but for the model, and the first rows (None: 15 %)."""
+
+    options: TrainOptions
+    rows: int | None = None
 
 
 def history(table: Table, rows: Ints) -> History:
@@ -73,88 +93,176 @@ def training_rows(table: Table, wanted: int | None, window: int) -> Ints:
 
 def detect(
     table: Table,
-    options: DetectorOptions,
-    artifact: Artifact | None,
-    training: tuple[TrainOptions, int | None],
+    settings: Settings,
+    learning: Learning,
     state: Path | None,
+    feedback: Sequence[Feedback],
     progress: Callable[[str], Progress],
 ) -> Run:
-    """Judge all rows after the training part; all rows, when an artifact or a saved state is given.
+    """Judge all rows after the training part; all rows, when weights or a saved state are given.
 
     `progress` is asked for a bar by the name of the work.
     """
-    trained = np.zeros(0, np.int64)
     carried = saved_state.load(state) if state else None
+    weights = _Weights(table, learning, progress)
+    profiles = Profiles(settings, weights.artifact)
+    sensor_ids = list(dict.fromkeys([*table.sensor_ids, *(carried.sensor_ids if carried else ())]))
+    models = sorted({profiles.judged_by(sensor_id).model for sensor_id in sensor_ids})
+    if learning.rows is not None and (carried or not any(model in MODELS for model in models)):
+        raise ConfigError("--train-rows has no use with trained weights or a saved state: leave it out")
     if carried:
-        if artifact and artifact.digest != carried.artifact.digest:
-            raise ConfigError(
-                f"the state in {state} belongs to the weights {carried.artifact.info.version}, not to the given "
-                f"{artifact.info.version}: leave out --model, or use another directory"
-            )
-        artifact = carried.artifact
-    if artifact and training[1] is not None:
-        raise ConfigError("--train-rows has no use with a trained artifact or a saved state: leave it out")
-    if artifact is None:
-        trained = training_rows(table, training[1], training[0].window)
-        artifact = train(history(table, trained), training[0], progress("training"))
-    check_channels(artifact, table)
-    detector = Detector(artifact, options)
+        weights.carried = carried.artifact
+    else:
+        weights.learn([model for model in models if model in MODELS])
+    names = [profiles.name(sensor_id, table.channels) for sensor_id in sensor_ids]
     if carried:
-        carried.restore(detector)
-    rows_of = detector.sensors(table.sensor_ids)
-    if len(trained):
-        detector.warm(_context(table, trained, rows_of, artifact.model.config.window))
-    run = _judge(table, detector, rows_of, trained, progress("detecting"))
+        carried.restore(profiles)
+    if len(weights.rows):
+        profiles.fleet.warm(_parts(profiles, table, context(table, weights.rows, learning.options.window)))
+    run = _judge(profiles, table, weights.rows, feedback, progress("detecting"))
     if state:
-        saved_state.save(state, detector)
+        saved_state.save(state, profiles, sorted(set(names)))
     return run
 
 
-def check_channels(artifact: Artifact, table: Table) -> None:
+class _Weights:
+    """The artifacts of a run: loaded, carried over with the state, or trained on the first rows."""
+
+    def __init__(self, table: Table, learning: Learning, progress: Callable[[str], Progress]) -> None:
+        self.table, self.learning, self.progress = table, learning, progress
+        self.carried: Callable[[str], Artifact | None] | None = None
+        self.rows: Ints = np.zeros(0, np.int64)
+        self._known: dict[str, Artifact] = {}
+
+    def learn(self, models: Sequence[str]) -> None:
+        """Train these models on the first rows."""
+        if models:
+            self.rows = training_rows(self.table, self.learning.rows, self.learning.options.window)
+        for model in models:
+            options = replace(self.learning.options, model=model)
+            name = "training" if len(models) == 1 else f"training {model}"
+            self._known[model] = train(history(self.table, self.rows), options, self.progress(name))
+
+    def artifact(self, model: str, channels: tuple[str, ...]) -> Artifact:
+        """The weights that a model's name stands for in this run."""
+        artifact = self._known.get(model)
+        if artifact is None:
+            artifact = for_channels(self._carried(model), channels)
+            check_channels(artifact, channels)
+            self._known[model] = artifact
+        return artifact
+
+    def _carried(self, model: str) -> Artifact:
+        saved = self.carried(model) if self.carried else None
+        if model in MODELS:
+            if saved is None:
+                raise ConfigError(
+                    f"the saved state has no weights of the model {model}: use the settings that it was saved with, "
+                    f"or another directory"
+                )
+            return saved
+        given = artifacts.load(Path(model))
+        if saved is not None and saved.digest != given.digest:
+            raise ConfigError(
+                f"the state belongs to the weights {saved.info.version}, not to the given {given.info.version}: leave "
+                f"out --model, or use another directory"
+            )
+        return given
+
+
+def check_channels(artifact: Artifact, channels: Sequence[str]) -> None:
     """Refuse weights that were made for other channels."""
-    if artifact.channels != table.channels:
+    if artifact.channels != tuple(channels):
         raise ArtifactError(
             f"the weights are for the channels {', '.join(artifact.channels)}, the data have "
-            f"{', '.join(table.channels)}: train on data like these, or name the columns alike"
+            f"{', '.join(channels)}: train on data like these, or name the columns alike"
         )
 
 
-def _context(table: Table, trained: Ints, rows_of: Ints, window: int) -> Readings:
-    """The last window of each sensor's training part: what the first judged reading is seen against."""
-    known = table.readings(trained)
-    return sample.tail(replace(known, sensor=rows_of[known.sensor]), window)
+def context(table: Table, trained: Ints, window: int) -> Ints:
+    """The last rows of each sensor's training part: what the first judged reading is seen against."""
+    known = sample.last(table.sensor[trained], window)
+    return trained[known]
 
 
-def _judge(table: Table, detector: Detector, rows_of: Ints, trained: Ints, progress: Progress) -> Run:
-    """Step through the rows behind the training part in time order."""
+def _parts(profiles: Profiles, table: Table, rows: Ints) -> list[Part]:
+    none = np.zeros(len(rows), np.int64)
+    return profiles.parts(
+        Columns(
+            table.channels,
+            table.sensor_ids,
+            table.sensor[rows],
+            table.time_ms[rows],
+            table.values[rows],
+            none,
+            np.arange(len(rows)),
+        )
+    )
+
+
+def _judge(profiles: Profiles, table: Table, trained: Ints, feedback: Sequence[Feedback], progress: Progress) -> Run:
+    """Step through the rows behind the training part in time order; an answer is heard before what came after it."""
     todo = table.order[len(trained) :]
+    answers = sorted(feedback, key=_heard_ms)
+    unanswered: list[Feedback] = []
+    cuts = np.searchsorted(table.time_ms[todo], [_heard_ms(answer) for answer in answers], side="right")
     alerts: list[Alert] = []
-    scored = _Gathered()
-    for start in range(0, len(todo), BATCH):
-        rows = todo[start : start + BATCH]
-        readings = replace(table.readings(rows), sensor=rows_of[table.sensor[rows]])
-        # A file has no other clock than its readings: an alert is detected when its window is complete.
-        alerts += [msgspec.structs.replace(alert, detected_at=alert.window.end) for alert in detector.step(readings)]
-        scored.add(detector.judged)
-        progress(min(start + BATCH, len(todo)), len(todo), float(len(alerts)))
-    return Run(table, detector, alerts, scored.by_row(table, rows_of, trained))
+    scored = _Gathered(table.sensor_ids)
+    start = 0
+    while start < len(todo) or answers:
+        while answers and cuts[0] <= start:
+            _expect(profiles, table, answers[0])
+            told = profiles.fleet.answer(answers[0])
+            unanswered += [] if told is not None else [answers[0]]
+            alerts += [_detected(one.alert) for one in told or ()]
+            answers, cuts = answers[1:], cuts[1:]
+        if start == len(todo):
+            break
+        stop = min(start + BATCH, len(todo), *cuts[:1].tolist())
+        alerts += [_detected(one.alert) for one in profiles.fleet.step(_parts(profiles, table, todo[start:stop]))]
+        for detector in profiles.fleet.detectors.values():
+            scored.add(detector)
+        start = stop
+        progress(start, len(todo), float(len(alerts)))
+    return Run(table, profiles, alerts, scored.by_row(table, trained), unanswered)
+
+
+def _detected(alert: Alert) -> Alert:
+    """A file has no other clock than its readings: an alert is detected when its window is complete."""
+    return msgspec.structs.replace(alert, detected_at=alert.window.end)
+
+
+def _expect(profiles: Profiles, table: Table, feedback: Feedback) -> None:
+    """Make the answered sensors known that are in the table and have not been judged yet."""
+    for sensor_id in {feedback.sensor_id, *feedback.members} & set(table.sensor_ids):
+        profiles.fleet.detectors[profiles.name(sensor_id, table.channels)].sensors([sensor_id])
+
+
+def _heard_ms(feedback: Feedback) -> int:
+    """After which time an answer is heard in a run over files: the end of what it speaks of, or before it begins."""
+    if feedback.verdict == "maintenance" and feedback.begins:
+        return parse_time(feedback.begins) - 1
+    return parse_time(feedback.as_of or feedback.ends_at or feedback.starts_at or "1970-01-01")
 
 
 class _Gathered:
     """Judged steps of a run, to be laid beside the input rows that they belong to."""
 
-    def __init__(self) -> None:
+    def __init__(self, sensor_ids: Sequence[str]) -> None:
+        self._number = {sensor_id: i for i, sensor_id in enumerate(sensor_ids)}.__getitem__
         self._parts: list[list[npt.NDArray[Any]]] = []
 
-    def add(self, judged: Judged | None) -> None:
-        if judged is None or not len(judged.due):
+    def add(self, detector: Detector) -> None:
+        evidence: Evidence | None = detector.evidence
+        if evidence is None or not len(evidence.due):
             return
-        due, decided = judged.due, judged.decisions
-        sensor = np.repeat(due.sensor, due.time_ms.shape[1])
-        columns = (judged.scored.score, decided.p_value, decided.threshold, decided.anomalous)
+        due, decided = evidence.due, evidence.decisions
+        ids = detector.table.ids
+        sensor = np.array([self._number(ids[row]) for row in due.sensor.tolist()]).repeat(due.time_ms.shape[1])
+        columns = (evidence.scored.score, decided.p_value, decided.threshold, decided.anomalous)
         self._parts.append([sensor, due.time_ms.ravel(), *(column.ravel() for column in columns)])
 
-    def by_row(self, table: Table, rows_of: Ints, trained: Ints) -> Rows:
+    def by_row(self, table: Table, trained: Ints) -> Rows:
         """A row gets the score of its sensor and time, so that repeated rows share one."""
         N = len(table.sensor)
         score, p_value, threshold = (np.full(N, np.nan) for _ in range(3))
@@ -166,7 +274,7 @@ class _Gathered:
         rows = table.order[len(trained) :]
         moments, moment = np.unique(np.concatenate([time_ms, table.time_ms[rows]]), return_inverse=True)
         key = sensor * len(moments) + moment[: len(sensor)]
-        wanted = rows_of[table.sensor[rows]] * len(moments) + moment[len(sensor) :]
+        wanted = table.sensor[rows] * len(moments) + moment[len(sensor) :]
         order = np.argsort(key)
         at = order[np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)]
         found = key[at] == wanted

@@ -38,7 +38,7 @@ class Incident:
     @property
     def badness(self) -> tuple[int, float]:
         """Sort key; higher is worse."""
-        return self.rank, self.last.peak_score
+        return self.rank, self.last.peak_score or 0.0
 
 
 class Named(Protocol):

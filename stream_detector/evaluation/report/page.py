@@ -133,7 +133,7 @@ def incident_row(one: Incident, section: int | None) -> str:
         ("Severity", one.rank, f'<span class="badge {one.severity}">{one.severity}</span>'),
         ("Start", one.start_ms, moment(format_time(one.start_ms))),
         ("End", 2**53 if one.end_ms is None else one.end_ms, end),
-        ("Peak score", one.last.peak_score, f"{one.last.peak_score:.4g}"),
+        ("Peak score", one.last.peak_score or 0.0, "" if one.last.peak_score is None else f"{one.last.peak_score:.4g}"),
         ("What happened", one.first.summary, what),
     )
     return f"<tr>{''.join(cell(*parts) for parts in cells)}</tr>"
