@@ -1,0 +1,39 @@
+"""A real broker and a real store for the tests: given by the environment, else started once for all of them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from stream_detector.local import Servers, running
+
+KAFKA = os.environ.get("STREAM_DETECTOR_TEST_KAFKA", "")
+REDIS = os.environ.get("STREAM_DETECTOR_TEST_REDIS", "")
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Both servers; a failing start fails the tests that ask for one."""
+    with running(kafka=not KAFKA, redis=not REDIS) as started:
+        yield Servers(KAFKA or started.kafka, REDIS or started.redis)
+
+
+@pytest.fixture(scope="session")
+def kafka(servers: Servers) -> str:
+    """Bootstrap server of a broker, as host:port."""
+    return servers.kafka
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers: Servers) -> str:
+    """Address of a store."""
+    return servers.redis
+
+
+@pytest.fixture
+def topic() -> str:
+    """What the names of a test's own topics and groups begin with."""
+    return f"test-{uuid.uuid4().hex[:12]}"
