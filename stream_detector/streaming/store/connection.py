@@ -1,0 +1,185 @@
+"""The way to Redis: settings to a client, how long to try, and Redis' errors in our words.
+
+It does not know what is stored. No message holds the password or the address as it was given.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.connection import parse_url
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.retry import Retry
+
+from stream_detector.errors import ConfigError, StoreError, StreamDetectorError
+from stream_detector.settings import RedisSettings
+
+T = TypeVar("T")
+PARSE: Callable[[str], dict[str, Any]] = parse_url
+logger = logging.getLogger(__name__)
+
+REFUSED = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError)
+PASSING = (redis.ConnectionError, redis.TimeoutError, NoScriptError, ReadOnlyError)
+"""What may be over at the next attempt: a restart, a failover, a lost connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one call may take: `attempts` times both time-outs, and the pauses between, about a second each."""
+
+    connect_s: float = 3.0
+    answer_s: float = 10.0
+    attempts: int = 4
+
+
+class Link:
+    """One Redis and the patience with it."""
+
+    def __init__(self, settings: RedisSettings, patience: Patience) -> None:
+        self.patience = patience
+        self._backoff = ExponentialWithJitterBackoff(cap=1.0, base=0.05)
+        options = _options(settings)
+        self.address = str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+        # Attempts are counted here, once: the client's own retries are per connection and per command, and multiply.
+        options |= {
+            "socket_connect_timeout": patience.connect_s,
+            "socket_timeout": patience.answer_s,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "decode_responses": False,
+        }
+        self._pool = redis.ConnectionPool(**options)
+        try:
+            self._pool.connection_class(**self._pool.connection_kwargs)
+        except (TypeError, ValueError, redis.RedisError):
+            raise ConfigError(
+                "redis.url has an option that is not known or cannot be used: look behind its '?'"
+            ) from None
+        # The client's types are those of both its blocking and its asynchronous kind, for text and for bytes.
+        self.client: Any = redis.Redis(connection_pool=self._pool)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.disconnect()
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """The call's answer, after several attempts if need be: it must be one that may be sent twice.
+
+        Raises StoreError, or ConfigError where another attempt cannot help.
+        """
+        failures = 0
+        while True:
+            try:
+                return call()
+            except redis.RedisError as error:
+                failures += 1
+                said = self._translated(error)
+                if (
+                    failures >= self.patience.attempts
+                    or isinstance(said, ConfigError)
+                    or not isinstance(error, PASSING)
+                ):
+                    raise said from error
+                logger.info("%s; attempt %d of %d follows", said, failures + 1, self.patience.attempts)
+                if isinstance(error, ReadOnlyError):
+                    # After a failover the name may lead to another server; an open connection stays with the old.
+                    self._pool.disconnect()
+            time.sleep(self._backoff.compute(failures))
+
+    def _translated(self, error: redis.RedisError) -> StreamDetectorError:
+        """The error in words that say what to do."""
+        text = str(error)
+        at = f"Redis at {self.address}"
+        if isinstance(error, REFUSED):
+            return ConfigError(f"{at} refuses the user or the password: set redis.url or redis.password_file")
+        if isinstance(error, NoPermissionError):
+            return ConfigError(f"{at} does not let this user do what is needed, extend its ACL: {text[:200]}")
+        if trouble := _tls_trouble(error):
+            return ConfigError(
+                f"{at} and this program do not agree on TLS, see redis.url and redis.ssl_cafile: {trouble}"
+            )
+        if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
+            return StoreError(f"{at} is full and takes no writes: give it more memory (maxmemory) or fewer sensors")
+        if isinstance(error, ReadOnlyError):
+            return StoreError(f"{at} is a replica that takes no writes: wait for the failover, or name the primary")
+        if isinstance(error, BusyLoadingError):
+            return StoreError(f"{at} is still loading its data: try again when it is done")
+        if isinstance(error, redis.TimeoutError):
+            return StoreError(f"{at} does not answer within {self.patience.answer_s:g} s: see whether it is overloaded")
+        if isinstance(error, redis.ConnectionError):
+            return StoreError(
+                f"{at} cannot be reached, see whether it runs and redis.url (rediss:// for TLS): {text[:200]}"
+            )
+        if isinstance(error, ResponseError) and text.startswith(("MOVED", "ASK", "CROSSSLOT")):
+            return ConfigError(f"{at} is one node of a cluster, which is not supported yet: name a single Redis")
+        return StoreError(f"{at} refuses what it was asked for: {text[:200]}")
+
+
+def _tls_trouble(error: BaseException) -> str | None:
+    """What the two sides disagreed about, if that is what lies behind an error; not a connection cut meanwhile."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, ssl.SSLError) and not isinstance(behind, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return getattr(behind, "verify_message", None) or getattr(behind, "reason", None) or "no reason given"
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
+def _options(settings: RedisSettings) -> dict[str, Any]:
+    """What the settings say of the connection; raises ConfigError."""
+    url = settings.url.get_secret_value()
+    try:
+        options = PARSE(url)
+    except ValueError:
+        # What the parser says may hold a part of the password.
+        raise ConfigError(
+            "redis.url cannot be read: write it like redis://user:password@host:6379/0, and special characters of "
+            "the password as %XX"
+        ) from None
+    if settings.password_file:
+        if options.get("password"):
+            raise ConfigError("redis.url has a password and redis.password_file is given: leave one of them out")
+        options["password"] = _password(settings.password_file)
+    if settings.ssl_cafile:
+        if not url.startswith("rediss://"):
+            raise ConfigError("redis.ssl_cafile is given, but redis.url does not begin with rediss:// (TLS)")
+        options["ssl_ca_certs"] = str(_authority(settings.ssl_cafile))
+    return options
+
+
+def _password(path: Path) -> str:
+    try:
+        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"redis.password_file {path} cannot be read ({reason})") from None
+    if not password:
+        raise ConfigError(f"redis.password_file {path} is empty: write the password into it")
+    return password
+
+
+def _authority(path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"redis.ssl_cafile {path} cannot be used ({reason})") from error
+    return path
