@@ -6,15 +6,14 @@ record may lack some of them, and one with others is rejected.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
+from stream_detector.streaming import lenient_json
 from stream_detector.streaming.files.delimited import CHUNK, MISSING
 from stream_detector.streaming.files.rows import Part
 from stream_detector.streaming.files.times import shown
@@ -114,6 +113,8 @@ class _Records:
             raise _UnusableError("channels is not a list of names")
         if len(set(names)) != len(names):
             raise _UnusableError("channels names one twice")
+        if "channels" not in record and not any(isinstance(row, list) for row in values):
+            values = [[value] for value in values]
         return [self._of_many(time, row, names, sensor_id) for time, row in zip(times, values, strict=True)]
 
     def _of_many(self, time: Any, row: Any, names: list[str], sensor_id: str) -> _Row:
@@ -147,22 +148,11 @@ class _Records:
 
 def _decoded(text: str) -> dict[str, Any]:
     try:
-        record = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        record = _decoded_leniently(text)
+        record = lenient_json.decode(text)
+    except ValueError as error:
+        raise _UnusableError(f"it is not valid JSON ({error})") from error
     if not isinstance(record, dict):
         raise _UnusableError("it is not a JSON object")
-    return record
-
-
-def _decoded_leniently(text: str) -> Any:
-    """JSON with a bare NaN, as many programs write it."""
-    try:
-        record = json.loads(text, parse_constant=float)
-        msgspec.json.encode(record)  # half of a surrogate pair is accepted above, and could never be written
-    except (ValueError, RecursionError, OverflowError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be read"
-        raise _UnusableError(f"it is not valid JSON ({reason})") from error
     return record
 
 
