@@ -1,0 +1,77 @@
+"""The command that runs a worker."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from stream_detector import settings as all_settings
+from stream_detector.settings import Settings
+from stream_detector.streaming.profiles import Profiles
+from stream_detector.streaming.topics import ensure_topics
+from stream_detector.streaming.weights import Weights
+from stream_detector.streaming.worker import Worker
+
+PANEL = "Services"
+BROKERS_CHOICE = -1
+logger = logging.getLogger(__name__)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("worker", rich_help_panel=PANEL)(worker)
+
+
+def worker(
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings")] = None,
+) -> None:
+    """Detect incidents in readings from Kafka, with the sensors' state in Redis; alerts go to a topic, exactly once.
+
+    Runs until it is stopped: SIGTERM ends it cleanly with exit code 0. Start several to share the work. All settings
+    come from the environment or the file; the defaults fit a Kafka and a Redis on this machine.
+    """
+    logging.getLogger("stream_detector").setLevel(logging.INFO)
+    settings = all_settings.load(config)
+    make_topics(settings)
+    weights = Weights(settings.detector.window)
+    running = Worker(settings, Profiles(settings, weights.artifact))
+    signals: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        """Finish the step at hand; at the second signal, do not even that."""
+        if signals:
+            raise KeyboardInterrupt
+        signals.append(number)
+        running.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    kafka = settings.kafka
+    logger.info("reading %s from %s as group %s", kafka.readings_topic, kafka.bootstrap_servers, kafka.group_id)
+    running.run()
+    counts = running.counts
+    logger.info(
+        "stopped after %d readings, %d alerts, %d dead letters", counts.readings, counts.alerts, counts.dead_letters
+    )
+    if signal.SIGINT in signals:
+        sys.exit(130)
+
+
+def make_topics(settings: Settings) -> None:
+    """Create the topics that are missing, as the broker sees fit."""
+    kafka = settings.kafka
+    names = (
+        kafka.readings_topic,
+        kafka.alerts_topic,
+        kafka.dead_letters_topic,
+        kafka.feedback_topic,
+        kafka.events_topic,
+    )
+    for name in sorted(ensure_topics(kafka, dict.fromkeys(names, BROKERS_CHOICE))):
+        logger.info("created the topic %s", name)

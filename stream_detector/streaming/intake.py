@@ -1,0 +1,168 @@
+"""From fetched records to columns of readings, with the place in Kafka that each came from.
+
+A batch is what was fetched of several partitions, one record after another. A reading's position says where in the
+batch it stands, so that what it brings about can be traced to its record. Knows how readings are written and which
+sensors share a profile; nothing of groups, stores and transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stream_detector.detect.fleet import Part
+from stream_detector.errors import ArtifactError, ConfigError, DataError
+from stream_detector.records import Bools, Ints
+from stream_detector.settings import KafkaSettings, WorkerSettings
+from stream_detector.streaming import decode
+from stream_detector.streaming.decode import Decoder, Limits
+from stream_detector.streaming.envelope import dead_letter
+from stream_detector.streaming.fetched import Fetched
+from stream_detector.streaming.kafka_client import Message
+from stream_detector.streaming.profiles import Channels, Columns, Profiles
+from stream_detector.streaming.topics import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """M records as readings by profile, and what of them cannot be used.
+
+    fetched: as they came; a record's place is counted through all of them. start: (M + 1,) position of each record's
+    first reading. partition, offset, timestamp_ms: (M,). rejected: reason by place.
+    """
+
+    fetched: Sequence[Fetched]
+    parts: Sequence[Part]
+    start: Ints
+    partition: Ints
+    offset: Ints
+    timestamp_ms: Ints
+    rejected: dict[int, str]
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """The next offset of each partition after this batch."""
+        return {one.partition: int(one.offsets[-1]) + 1 for one in self.fetched}
+
+    def portions(self, most: int) -> Iterator[tuple[int, list[Part]]]:
+        """Its readings in their order, at most so many at a time: where each portion begins, and its parts from 0."""
+        for begin in range(0, int(self.start[-1]), most):
+            parts = [part.between(begin, begin + most) for part in self.parts]
+            yield begin, [part for part in parts if len(part.position)]
+
+    def place(self, position: int) -> int:
+        """The record that a reading came in."""
+        return int(np.searchsorted(self.start, position, side="right")) - 1
+
+    def dead_letters(self, kafka: KafkaSettings) -> list[tuple[int, int, Message]]:
+        """Partition, offset and message of each record that cannot be used."""
+        found = []
+        for place, reason in sorted(self.rejected.items()):
+            record = self._record(place, kafka.readings_topic)
+            found.append((record.partition, record.offset, dead_letter(record, reason, kafka.dead_letters_topic)))
+        return found
+
+    def _record(self, place: int, topic: str) -> Record:
+        at = place
+        for one in self.fetched:
+            if at < len(one.values):
+                return Record(
+                    topic=topic,
+                    partition=one.partition,
+                    offset=int(one.offsets[at]),
+                    timestamp_ms=int(one.timestamps_ms[at]),
+                    key=one.keys[at],
+                    value=one.values[at],
+                    headers=one.headers[at] if one.headers else [],
+                )
+            at -= len(one.values)
+        raise IndexError(place)
+
+
+class Intake:
+    """Decodes records and finds the profiles of their sensors; new sensors appear by themselves, up to a limit."""
+
+    def __init__(self, profiles: Profiles, kafka: KafkaSettings, worker: WorkerSettings) -> None:
+        self._profiles = profiles
+        self._max_sensors = worker.max_sensors
+        limits = Limits(message_bytes=kafka.max_message_bytes, channels=worker.max_channels)
+        self._decoder = Decoder(self._channels_of, limits)
+
+    def take(self, fetched: Sequence[Fetched]) -> Batch:
+        """The records of several fetches as one batch."""
+        values = [value for one in fetched for value in one.values]
+        decoded = self._decoder.decode(values)
+        partition = np.concatenate([np.full(len(one.values), one.partition) for one in fetched])
+        timestamp_ms = np.concatenate([one.timestamps_ms for one in fetched])
+        rejected = {one.message: one.reason for one in decoded.rejected}
+        count = np.zeros(len(values), np.int64)
+        for columns in decoded.columns:
+            count += np.bincount(columns.message, minlength=len(values))
+        start = np.concatenate([[0], np.cumsum(np.maximum(count, 1))])
+        parts: list[Part] = []
+        for columns in decoded.columns:
+            placed = self._placed(columns, start, partition, timestamp_ms)
+            kept = self._within_limit(columns, placed, rejected)
+            parts += self._profiles.parts(placed if kept is None else placed.some(kept))
+        return Batch(
+            fetched=fetched,
+            parts=parts,
+            start=start,
+            partition=partition,
+            offset=np.concatenate([one.offsets for one in fetched]),
+            timestamp_ms=timestamp_ms,
+            rejected=rejected,
+        )
+
+    def forget(self, sensor_ids: Sequence[str]) -> None:
+        """Ask anew for the channels of these sensors: their state has come from elsewhere."""
+        self._decoder.forget(sensor_ids)
+
+    def _channels_of(self, sensor_id: str, offered: Channels) -> Channels:
+        """The channels of a sensor that was not met before; raises DataError where no weights fit it."""
+        channels = self._profiles.channels_of(sensor_id, offered)
+        try:
+            self._profiles.name(sensor_id, channels)
+        except (ArtifactError, ConfigError) as error:
+            raise DataError(f"no-weights: {error}") from error
+        return channels
+
+    @staticmethod
+    def _placed(columns: decode.Columns, start: Ints, partition: Ints, timestamp_ms: Ints) -> Columns:
+        message = columns.message
+        first = np.flatnonzero(np.diff(message, prepend=-1))
+        rank = np.arange(len(message)) - np.repeat(first, np.diff(np.append(first, len(message))))
+        return Columns(
+            channels=columns.channels,
+            sensor_ids=columns.sensor_ids,
+            sensor=columns.sensor,
+            time_ms=columns.time_ms,
+            values=columns.values,
+            partition=partition[message],
+            position=start[message] + rank,
+            received_ms=timestamp_ms[message],
+        )
+
+    def _within_limit(self, columns: decode.Columns, placed: Columns, rejected: dict[int, str]) -> Bools | None:
+        """Which readings (N,) to keep, None for all; those of sensors beyond a partition's limit are rejected."""
+        kept: Bools | None = None
+        for partition in np.unique(placed.partition).tolist():
+            room = self._max_sensors - self._profiles.count(partition)
+            mine = placed.partition == partition
+            seen, first = np.unique(placed.sensor[mine], return_index=True)
+            if len(seen) <= room:
+                continue
+            arrived = seen[np.argsort(first)].tolist()
+            new = [i for i in arrived if not self._profiles.knows(placed.sensor_ids[i], partition)]
+            if len(new) <= room:
+                continue
+            beyond = mine & np.isin(placed.sensor, new[max(room, 0) :])
+            kept = ~beyond if kept is None else kept & ~beyond
+            for message in np.unique(columns.message[beyond]).tolist():
+                rejected[message] = (
+                    f"too-many-sensors: partition {partition} already has {self._max_sensors:,} sensors "
+                    f"(worker.max_sensors): raise the limit, or find out who sends so many names"
+                )
+        return kept
