@@ -1,4 +1,4 @@
-"""The commands that need nothing but files: detect, train, simulate."""
+"""The commands that need nothing but files: detect, train, simulate, pretrain."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from stream_detector.simulate import FIELDS, simulate, write_csv
 from stream_detector.streaming import files, offline, profiles
 from stream_detector.streaming.answers_file import read_feedback
 from stream_detector.streaming.offline import Learning
+from stream_detector.training import pretrain as pretraining
 from stream_detector.training.feedback import without_faults
 from stream_detector.training.fit import FitOptions
 from stream_detector.training.train import TrainOptions, train
@@ -51,6 +52,7 @@ def register(app: typer.Typer) -> None:
         ("detect", detect),
         ("train", train_command),
         ("simulate", simulate_command),
+        ("pretrain", pretrain_command),
     ):
         app.command(name, rich_help_panel=PANEL)(command)
 
@@ -148,6 +150,22 @@ def train_command(
     history = without_faults(offline.history(table, table.order), answers)
     with show.bars(Console(stderr=True)) as progress:
         artifact = train(history, options, progress("training"))
+    artifact.save(output)
+    show.artifact_summary(Console(), artifact, output)
+
+
+def pretrain_command(
+    output: Annotated[Path, typer.Option(help="directory of the artifact", show_default=False)],
+    window: Annotated[int, typer.Option(min=8, help="readings that the model looks at")] = 100,
+    steps: Annotated[int, typer.Option(min=1, help="steps of training")] = pretraining.STEPS,
+    seed: Seed = 0,
+) -> None:
+    """Train weights on simulated signals, for sensors that have no history yet.
+
+    They fit any number of channels. Those that come with the program were made by this command with its defaults.
+    """
+    with show.bars(Console(stderr=True)) as progress:
+        artifact = pretraining.pretrain(progress("pretraining"), window, steps, seed)
     artifact.save(output)
     show.artifact_summary(Console(), artifact, output)
 
