@@ -6,6 +6,7 @@ This module knows neither files nor brokers.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
@@ -29,6 +30,8 @@ CloseReason: TypeAlias = Literal["recovered", "timed_out", "silent", "false_posi
 Verdict: TypeAlias = Literal["false_positive", "confirmed", "change_point", "maintenance"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NAMESPACE = uuid.UUID("6f0b1c52-6d0e-5a53-9d57-3f1e0d1b6b0a")
+"""Ids of alerts and answers are made within it, from what they are about."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 
 import typer
 
-from stream_detector.cli import alerts, dead_letters, demo, feedback, files, local, schema, worker
 from stream_detector.errors import StreamDetectorError
+
+MODULE_OF = {
+    "demo": "demo",
+    "detect": "files",
+    "train": "files",
+    "simulate": "files",
+    "pretrain": "files",
+    "worker": "worker",
+    "local": "local",
+    "alerts": "alerts",
+    "feedback": "feedback",
+    "dead-letters": "dead_letters",
+    "schema": "schema",
+}
+"""Where each command lives, in the order in which help shows them."""
 
 app = typer.Typer(
     name="stream-detector",
-    help="Finds anomalies in streams of sensor readings and tells them as incidents.\n\n"
-    "Start with [bold]stream-detector demo[/]; then try [bold]stream-detector detect FILE[/] on your own data.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-demo.register(app)
-files.register(app)
-worker.register(app)
-local.register(app)
-alerts.register(app)
-dead_letters.register(app)
-feedback.register(app)
-schema.register(app)
+
+
+@app.callback()
+def about() -> None:
+    """Finds anomalies in streams of sensor readings and tells them as incidents.
+
+    Start with [bold]stream-detector demo[/]; then try [bold]stream-detector detect FILE[/] on your own data.
+    """
+
+
+def register(command: str) -> None:
+    """Load the module of a command, or of all when it is none: loading torch takes seconds, and not all need it."""
+    wanted = [MODULE_OF[command]] if command in MODULE_OF else dict.fromkeys(MODULE_OF.values())
+    for name in wanted:
+        importlib.import_module(f"stream_detector.cli.{name}").register(app)
 
 
 def main() -> None:
@@ -34,6 +54,8 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     # What matters of the client is told in our own words; and at DEBUG it would log passwords.
     logging.getLogger("kafka").setLevel(logging.ERROR)
+    logging.getLogger("kafka.cluster").setLevel(logging.CRITICAL)  # it calls the end of a client an error
+    register(sys.argv[1] if len(sys.argv) > 1 else "")
     try:
         app()
     except StreamDetectorError as error:

@@ -18,8 +18,7 @@ import typer
 from rich.text import Text
 
 from stream_detector import settings as all_settings
-from stream_detector.cli.pipe import Pipe, hush_the_client, print_line, reader_may_leave, visible
-from stream_detector.cli.show import COLOURS
+from stream_detector.cli.pipe import COLOURS, Pipe, hush_the_client, print_line, reader_may_leave, visible
 from stream_detector.errors import ConfigError, TransportError
 from stream_detector.records import SEVERITIES, Alert, Kind, format_duration, parse_time
 from stream_detector.settings import KafkaSettings

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,6 @@ from stream_detector.cli import show
 from stream_detector.cli.alerts import line
 from stream_detector.cli.report import write_run_report
 from stream_detector.cli.worker import make_topics
-from stream_detector.errors import StreamDetectorError
 from stream_detector.local import running
 from stream_detector.records import Alert, Ints, encode
 from stream_detector.settings import Settings
@@ -39,7 +36,6 @@ PARTITIONS = 4
 PACKET = 50
 """Readings of one sensor in a message: many at once, as a gateway would send them."""
 PORTIONS = 20
-WAIT_S = 0.1
 
 
 def register(app: typer.Typer) -> None:
@@ -120,36 +116,22 @@ def _watch(settings: Settings, table: files.Table, readings: Ints, console: Cons
     ensure_topics(kafka, {kafka.readings_topic: PARTITIONS, kafka.alerts_topic: 1})
     make_topics(settings)
     worker = Worker(settings, profiles.Profiles(settings, Weights(settings.detector.window).artifact))
-    failed: list[StreamDetectorError] = []
-    thread = threading.Thread(target=_work, args=(worker, failed), name="worker", daemon=True)
-    thread.start()
+    alerts: list[Alert] = []
+    sent = offset = 0
     try:
-        alerts: list[Alert] = []
-        sent = offset = 0
         # In portions, so that alerts come in the order of the days and not partition by partition.
         for rows in np.array_split(readings, PORTIONS):
-            sent += produce(kafka, _messages(kafka.readings_topic, table, rows)) and len(rows)
-            while not failed and worker.counts.readings < sent:
-                time.sleep(WAIT_S)
+            produce(kafka, _messages(kafka.readings_topic, table, rows))
+            sent += len(rows)
+            while worker.counts.readings < sent:
+                worker.step()
             for record in read_topic(kafka, kafka.alerts_topic, from_offsets={0: offset}):
                 offset = record.offset + 1
                 alerts.append(msgspec.json.decode(record.value or b"", type=Alert))
                 console.print(line(alerts[-1]))
-            if failed:
-                break
     finally:
-        worker.stopping = True
-        thread.join(settings.worker.shutdown_timeout_ms / 1000)
-    if failed:
-        raise failed[0]
+        worker.close()
     return alerts
-
-
-def _work(worker: Worker, failed: list[StreamDetectorError]) -> None:
-    try:
-        worker.run()
-    except StreamDetectorError as error:
-        failed.append(error)
 
 
 def _messages(topic: str, table: files.Table, portion: Ints) -> Sequence[Message]:

@@ -18,6 +18,9 @@ import msgspec
 import typer
 from rich.console import Console
 
+COLOURS = {"info": "cyan", "warning": "yellow", "error": "red", "critical": "bold red"}
+"""By severity, the same wherever alerts are shown."""
+
 
 def visible(text: str) -> str:
     """Text from outside in which characters that would steer the terminal are written out."""

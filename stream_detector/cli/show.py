@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
+from stream_detector.cli.pipe import COLOURS
 from stream_detector.detect import thresholds
 from stream_detector.detect.detector import Detector
 from stream_detector.evaluation.matching import match
@@ -23,7 +24,6 @@ from stream_detector.simulate import Fault, Fleet, faults_path
 from stream_detector.streaming.offline import Run
 from stream_detector.training import fit
 
-COLOURS = {"info": "cyan", "warning": "yellow", "error": "red", "critical": "bold red"}
 LISTED = 20
 """Incidents and sensors that a summary lists at most."""
 

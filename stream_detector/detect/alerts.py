@@ -14,6 +14,7 @@ from stream_detector.detect.due import Due
 from stream_detector.detect.scoring import Scored
 from stream_detector.detect.thresholds import Decisions
 from stream_detector.records import (
+    NAMESPACE,
     SEVERITIES,
     Alert,
     Channel,
@@ -24,7 +25,6 @@ from stream_detector.records import (
 )
 from stream_detector.settings import Overrides
 
-NAMESPACE = uuid.UUID("6f0b1c52-6d0e-5a53-9d57-3f1e0d1b6b0a")
 SHOWN = 8
 """Channels that an alert names at most, those with the largest part of the score first."""
 

@@ -9,9 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
-from stream_detector.detect.alerts import NAMESPACE
 from stream_detector.errors import DataError
-from stream_detector.records import Alert, Feedback, Verdict, format_time, parse_time
+from stream_detector.records import NAMESPACE, Alert, Feedback, Verdict, format_time, parse_time
 
 Record = TypeVar("Record", Alert, Feedback)
 

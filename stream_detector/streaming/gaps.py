@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from stream_detector.detect.alerts import NAMESPACE
-from stream_detector.records import Alert, Interval, format_time
+from stream_detector.records import NAMESPACE, Alert, Interval, format_time
 from stream_detector.streaming.intake import Batch
 
 

@@ -50,7 +50,8 @@ def translated(error: BaseException, kafka: KafkaSettings, doing: str) -> Stream
         )
     if isinstance(error, FENCED):
         return FencedError(f"the consumer group has gone on without this worker while {doing}: nothing was written")
-    if isinstance(error, USURPED):
+    # The client sometimes wraps these in a plain error that only quotes their name.
+    if isinstance(error, USURPED) or (type(error) is foreign.KafkaError and "ProducerFenced" in str(error)):
         return FencedError(
             f"another process uses the transactional id of this worker, or the broker gave up waiting while {doing}: "
             "nothing was written; give every worker a worker.slot of its own"

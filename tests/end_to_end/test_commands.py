@@ -36,7 +36,7 @@ def test_simulate_writes_readings_and_faults(run: Run, tmp_path: Path) -> None:
 
 def test_demo_needs_nothing(run: Run, tmp_path: Path) -> None:
     """The demo runs in an empty directory and leaves readings, alerts and a report."""
-    done = run("demo", "--sensors", 2, "--rows", 1200, cwd=tmp_path)
+    done = run("demo", "--files", "--sensors", 2, "--rows", 1200, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Injected faults" in done.stdout
     names = {path.name for path in (tmp_path / "stream-detector-demo").iterdir()}

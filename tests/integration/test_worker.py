@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -127,3 +128,27 @@ def test_killed_at_every_step(kafka: str, redis_url: str, topic: str, made: Made
     drain(calm, PARTITIONS)
     assert by_incident(alerts_of(killed)) == by_incident(alerts_of(calm)) == expected(calm, stream)
     assert states_of(killed) == states_of(calm)
+
+
+def test_the_demo_tells_what_the_file_tells(tmp_path: Path) -> None:
+    """As a user types it, with servers of its own: alerts come, faults are found, and they are those of the file."""
+    command = [Path(sys.executable).with_name("stream-detector"), "demo", "--sensors", "2", "--rows", "2400"]
+    environment = {**os.environ, "STREAM_DETECTOR_DETECTOR__MODEL": "moving-z"}
+    outputs = {}
+    for how in ((), ("--files",)):
+        output = tmp_path / ("files" if how else "kafka")
+        done = subprocess.run(
+            [*map(str, command), *how, "--output", str(output)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "Injected faults" in done.stdout
+        assert how or "opened" in done.stdout
+        lines = (output / "alerts.jsonl").read_bytes().splitlines()
+        alerts = [msgspec.json.decode(line, type=Alert) for line in lines]
+        outputs[how] = by_incident([msgspec.structs.replace(alert, detected_at=None) for alert in alerts])
+    assert outputs[()] == outputs[("--files",)]
+    assert outputs[()]

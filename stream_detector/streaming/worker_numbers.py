@@ -1,0 +1,85 @@
+"""What a worker counts and times. Knows the telemetry's kinds of numbers; nothing of how they are read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from stream_detector.detect.fleet import Told
+from stream_detector.streaming.intake import Batch
+from stream_detector.streaming.profiles import Profiles
+from stream_detector.streaming.telemetry import SHARES, STAGES, Telemetry
+
+
+class Numbers:
+    """The worker's numbers; all totals are since the process started."""
+
+    def __init__(self, telemetry: Telemetry, profiles: Profiles, batch_size: int) -> None:
+        self._telemetry, self._profiles, self._batch_size = telemetry, profiles, batch_size
+        self.readings = telemetry.counter("readings", "readings taken in")
+        self.windows = telemetry.counter("windows", "windows scored")
+        self.alerts = telemetry.counter("alerts", "alerts told", "kind", "event", "severity")
+        self.dead_letters = telemetry.counter("dead_letters", "messages that could not be used", "reason")
+        self.late = telemetry.counter("late_readings", "readings out of order that took their place")
+        self.too_late = telemetry.counter("too_late_readings", "readings older than everything held of their sensor")
+        self.duplicates = telemetry.counter("duplicate_readings", "readings that repeat a time of their sensor")
+        self.steps = telemetry.counter("steps", "batches finished")
+        self.errors = telemetry.counter("errors", "errors of broker or store that the worker came back from", "kind")
+        self.rebalances = telemetry.counter("rebalances", "times that the group gave or took partitions")
+        self.swaps = telemetry.counter("swaps", "times that weights were swapped for others")
+        self.stage = telemetry.histogram("stage_seconds", "time of a step by stage", "stage")
+        self.fill = telemetry.histogram("batch_fill", "windows of a batch by batch size", buckets=SHARES)
+        self.lag = telemetry.gauge("lag_messages", "messages not answered for yet, of the partitions held")
+        self.event_lag = telemetry.gauge("event_lag_seconds", "now less the newest reading's time")
+        self.sensors = telemetry.gauge("sensors", "sensors held")
+        self.open = telemetry.gauge("open_incidents", "anomalies open")
+        self.partitions = telemetry.gauge("partitions", "partitions held")
+        self.model = telemetry.gauge("model_info", "weights in use", "model", "version")
+        for stage in STAGES:
+            self.stage.labels(stage)
+        self._buffers = (0, 0, 0)
+        self._models: set[tuple[str, str]] = set()
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Time a stage of a step."""
+        with self.stage.labels(stage).time():
+            yield
+
+    def count(self, batch: Batch, told: Sequence[Told]) -> None:
+        """A batch is finished."""
+        detectors = self._profiles.fleet.detectors
+        windows = sum(len(d.evidence.due) for d in detectors.values() if d.evidence is not None)
+        self.steps.inc()
+        self.readings.inc(sum(len(part.readings) for part in batch.parts))
+        self.windows.inc(windows)
+        self.fill.observe(windows / self._batch_size)
+        for one in told:
+            self.alerts.labels(one.alert.kind, one.alert.event, one.alert.severity).inc()
+        for reason in batch.rejected.values():
+            self.dead_letters.labels(reason.partition(":")[0]).inc()
+        self._count_buffers()
+
+    def look(self, partitions: int, lag: Callable[[], int]) -> None:
+        """Bring what goes up and down up to date; seldom, since it looks at every sensor."""
+        detectors = self._profiles.fleet.detectors.values()
+        self.partitions.set(partitions)
+        self.sensors.set(sum(len(d.table) for d in detectors))
+        self.open.set(sum(int((d.table.state["in_open"] > 0).sum()) for d in detectors))
+        self.lag.set(lag())
+        if newest := max(self._profiles.fleet.watermarks.of.values(), default=None):
+            self.event_lag.set(time.time() - newest / 1000)
+        current = {(d.writer.model.name, d.writer.model.version) for d in detectors}
+        for gone in self._models - current:
+            self.model.remove(*gone)
+        for model in current:
+            self.model.labels(*model).set(1)
+        self._models = current
+
+    def _count_buffers(self) -> None:
+        counts = [d.buffers.counts for d in self._profiles.fleet.detectors.values()]
+        now = (sum(c.late for c in counts), sum(c.too_late for c in counts), sum(c.duplicate for c in counts))
+        for counter, after, before in zip((self.late, self.too_late, self.duplicates), now, self._buffers, strict=True):
+            counter.inc(max(0, after - before))
+        self._buffers = now
