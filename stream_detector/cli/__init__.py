@@ -15,12 +15,15 @@ MODULE_OF = {
     "detect": "files",
     "train": "files",
     "simulate": "files",
+    "evaluate": "evaluate",
     "pretrain": "files",
     "worker": "worker",
+    "trainer": "trainer",
     "local": "local",
     "alerts": "alerts",
     "feedback": "feedback",
     "dead-letters": "dead_letters",
+    "models": "models",
     "schema": "schema",
 }
 """Where each command lives, in the order in which help shows them."""

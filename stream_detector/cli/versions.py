@@ -52,7 +52,7 @@ def print_version(console: Console, line: Line, version: Version, artifact: Arti
         "line": f"{line}  ({line.key})",
         "status": version.status,
         "champion since" if version.status == "champion" else "champion from": since,
-        "because": version.reason or "",
+        "reason": version.reason or "",
         "created": version.created,
         "parent": version.parent or "",
         "trained on": span(version),
@@ -90,8 +90,11 @@ def span(version: Version) -> str:
 
 
 def told(values: Mapping[str, Any]) -> str:
-    """The numbers, and yes or no, among values."""
-    shown = [f"{name} {worded(value)}" for name, value in leaves(values) if not isinstance(value, str)]
+    """The numbers, and yes or no, among values; by their last names where those tell them apart."""
+    found = [(name, value) for name, value in leaves(values) if not isinstance(value, str)]
+    last = [name.rpartition(".")[2] for name, _ in found]
+    names = last if len({*last}) == len(last) else [name for name, _ in found]
+    shown = [f"{name} {worded(value)}" for name, (_, value) in zip(names, found, strict=True)]
     return visible(", ".join(shown)) or "-"
 
 

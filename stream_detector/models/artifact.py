@@ -1,7 +1,8 @@
-"""Weights on disk: a directory of `weights.safetensors` and `manifest.json`, checked when it is read.
+"""Weights as bytes, and on disk: `weights.safetensors` and `manifest.json`, checked when they are read.
 
-The digest covers the weights and everything in the manifest that can change a score; when and where the artifact
-was made is left out, so the same training gives the same digest. Pickle is never loaded.
+The digest covers the weights and everything in the manifest that can change a score; when, why and where the artifact
+was made is left out, so the same training gives the same digest. The checksum covers the whole manifest. Pickle is
+never loaded.
 """
 
 from __future__ import annotations
@@ -48,11 +49,21 @@ class TrainedOn(msgspec.Struct, frozen=True):
     sensors: int
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An artifact's two files."""
+
+    manifest: bytes
+    weights: bytes
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A fitted model with all that a worker needs to use it.
 
     scaler: by sensor id. calibration: what `detect.thresholds` measured on held-out windows of the fleet.
+    parent: digest of the artifact that training began from. decision: what was measured before this one was promoted
+    or refused, and the outcome, as plain values. created: RFC 3339; empty until it is packed for the first time.
     """
 
     model: Model
@@ -61,6 +72,9 @@ class Artifact:
     calibration: Mapping[str, Any] | None
     trained_on: TrainedOn
     metrics: Mapping[str, float] = field(default_factory=dict)
+    parent: str | None = None
+    decision: Mapping[str, Any] = field(default_factory=dict)
+    created: str = ""
 
     @property
     def digest(self) -> str:
@@ -86,46 +100,82 @@ class Artifact:
             "calibration": self.calibration,
         }
 
-    def save(self, directory: Path) -> None:
-        """Write the directory whole or not at all; an artifact that is already there is replaced."""
+    def pack(self) -> Packed:
+        """The artifact as bytes."""
         weights, core = self._weights(), self._core()
         manifest = {
             "format": FORMAT,
             **core,
             "trained_on": msgspec.to_builtins(self.trained_on),
             "metrics": dict(self.metrics),
+            "parent": self.parent,
+            "decision": dict(self.decision),
             "digest": _digest(weights, core),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": self.created or datetime.now(UTC).isoformat(timespec="seconds"),
             "program": __version__,
         }
-        with written_whole(directory, MANIFEST) as part:
-            (part / WEIGHTS).write_bytes(weights)
-            (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        manifest["checksum"] = _checksum(manifest)
+        return Packed((json.dumps(manifest, indent=1) + "\n").encode(), weights)
+
+    def save(self, directory: Path) -> None:
+        """Write the directory whole or not at all; an artifact that is already there is replaced."""
+        write(self.pack(), directory)
+
+
+def write(packed: Packed, directory: Path) -> None:
+    """Write an artifact's files as a directory, whole or not at all; raises OutputError."""
+    with written_whole(directory, MANIFEST) as part:
+        (part / WEIGHTS).write_bytes(packed.weights)
+        (part / MANIFEST).write_bytes(packed.manifest)
+
+
+def read(directory: Path) -> Packed:
+    """The files of an artifact, unchecked; raises ArtifactError where they are missing."""
+    found = []
+    for name in (MANIFEST, WEIGHTS):
+        try:
+            found.append((directory / name).read_bytes())
+        except OSError as error:
+            if name == MANIFEST and isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise ArtifactError(
+                    f"{directory} is not an artifact (no {MANIFEST} in it): name a directory that `train` wrote"
+                ) from error
+            raise ArtifactError(f"{directory / name} cannot be read ({error.strerror}): train again") from error
+    return Packed(*found)
 
 
 def load(directory: Path) -> Artifact:
     """Read an artifact; raises ArtifactError when it is missing, corrupt, newer, or of an unknown model."""
-    manifest = _read_manifest(directory)
-    try:
-        weights = (directory / WEIGHTS).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{directory / WEIGHTS} cannot be read ({error.strerror}): train again") from error
+    return unpack(read(directory), str(directory))
+
+
+def unpack(packed: Packed, called: str) -> Artifact:
+    """The artifact that bytes hold; raises ArtifactError, as `load` does, in which the artifact is `called` so."""
+    manifest = _read_manifest(packed.manifest, called)
+    damaged = ArtifactError(f"{called} was changed or is damaged (its digest differs): train again")
     try:
         core = {name: manifest[name] for name in ("model", "config", "channels", "scaler", "calibration")}
-        if _digest(weights, core) != manifest["digest"]:
-            raise ArtifactError(f"{directory} was changed or is damaged (its digest differs): train again")
+        if _digest(packed.weights, core) != manifest["digest"]:
+            raise damaged
         model = build(core["model"], core["config"])
-        model.load_state_dict(safetensors.torch.load(weights))
-        return Artifact(
+        model.load_state_dict(safetensors.torch.load(packed.weights))
+        artifact = Artifact(
             model=model,
             channels=tuple(core["channels"]),
             scaler=msgspec.convert(core["scaler"], dict[str, SensorSeed]),
             calibration=core["calibration"],
             trained_on=msgspec.convert(manifest["trained_on"], TrainedOn),
             metrics=manifest["metrics"],
+            parent=manifest.get("parent"),
+            decision=manifest.get("decision", {}),
+            created=manifest["created"],
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(f"{directory} does not hold what its manifest promises ({error}): train again") from error
+        raise ArtifactError(f"{called} does not hold what its manifest promises ({error}): train again") from error
+    # Artifacts of earlier versions of this program have none.
+    if "checksum" in manifest and _checksum(manifest) != manifest["checksum"]:
+        raise damaged
+    return artifact
 
 
 def build(name: str, config: Mapping[str, Any]) -> Model:
@@ -137,25 +187,28 @@ def build(name: str, config: Mapping[str, Any]) -> Model:
     return model
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    path = directory / MANIFEST
+def _read_manifest(data: bytes, called: str) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(
-            f"{directory} is not an artifact (no {MANIFEST} in it): name a directory that `train` wrote"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}): train again") from error
+        manifest = json.loads(data)
+    except ValueError as error:
+        raise ArtifactError(f"the manifest of {called} cannot be read ({error}): train again") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-        raise ArtifactError(f"{path} is not an artifact's manifest: train again")
+        raise ArtifactError(f"{called} has a {MANIFEST} that is not an artifact's manifest: train again")
     if manifest["format"] > FORMAT:
         raise ArtifactError(
-            f"{directory} has format {manifest['format']}, this program knows {FORMAT}: upgrade it or train again"
+            f"{called} has format {manifest['format']}, this program knows {FORMAT}: upgrade it or train again"
         )
     return manifest
 
 
 def _digest(weights: bytes, core: Mapping[str, Any]) -> str:
-    text = json.dumps(core, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(hashlib.sha256(weights).digest() + text.encode()).hexdigest()
+    return hashlib.sha256(hashlib.sha256(weights).digest() + _plain(core)).hexdigest()
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "checksum"}
+    return hashlib.sha256(_plain(rest)).hexdigest()
+
+
+def _plain(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()

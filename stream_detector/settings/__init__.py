@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from stream_detector.errors import ConfigError
 from stream_detector.settings.budget import SENSITIVITIES, Budget, parse_duration
 from stream_detector.settings.detector import DetectorSettings, IncidentSettings, QualitySettings, SensorSettings
-from stream_detector.settings.edge import KafkaSettings, RedisSettings, WorkerSettings
+from stream_detector.settings.edge import KafkaSettings, ModelsSettings, RedisSettings, TrainerSettings, WorkerSettings
 from stream_detector.settings.sensors import Overrides
 
 PREFIX = "STREAM_DETECTOR_"
@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     worker: WorkerSettings = WorkerSettings()
+    models: ModelsSettings = ModelsSettings()
+    trainer: TrainerSettings = TrainerSettings()
 
     @field_validator("sensors")
     @classmethod
@@ -128,11 +130,13 @@ __all__ = [
     "DetectorSettings",
     "IncidentSettings",
     "KafkaSettings",
+    "ModelsSettings",
     "Overrides",
     "QualitySettings",
     "RedisSettings",
     "SensorSettings",
     "Settings",
+    "TrainerSettings",
     "WorkerSettings",
     "load",
     "override",

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from stream_detector.settings.budget import parse_duration
+
 FROZEN = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
@@ -96,6 +98,23 @@ class RedisSettings(BaseModel):
         return value
 
 
+class ModelsSettings(BaseModel):
+    """Where trained weights are kept."""
+
+    model_config = FROZEN
+
+    registry: Annotated[
+        str, Field(description="directory or volume of the registry of weights  [default: Redis at redis.url]")
+    ] = ""
+
+    @field_validator("registry")
+    @classmethod
+    def _a_place(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("must be a directory; leave it empty for Redis at redis.url")
+        return value
+
+
 class WorkerSettings(BaseModel):
     """How a worker takes readings in and gives alerts out."""
 
@@ -125,3 +144,37 @@ class WorkerSettings(BaseModel):
         int, Field(ge=1, description="sensors of one partition; readings of further ones go to the dead letters")
     ] = 100_000
     max_channels: Annotated[int, Field(ge=1, description="channels of one sensor")] = 64
+
+
+class TrainerSettings(BaseModel):
+    """How weights are refreshed from recent readings."""
+
+    model_config = FROZEN
+
+    interval: Annotated[str, Field(description="time between two trainings; drift may bring one forward")] = "6h"
+    promotion: Annotated[
+        Literal["auto", "shadow", "manual"],
+        Field(description="what becomes of weights that are not worse: in use at once, tried beside, or kept only"),
+    ] = "auto"
+    history: Annotated[str, Field(description="how far back readings are learned from")] = "7d"
+    max_sensors: Annotated[int, Field(ge=1, description="sensors that are learned from, for each line of weights")] = (
+        500
+    )
+    max_readings: Annotated[
+        int, Field(ge=1000, description="readings that are learned from, for each line of weights")
+    ] = 200_000
+    steps: Annotated[int, Field(ge=1, description="gradient steps of one training, at most")] = 400
+    tolerance: Annotated[
+        float, Field(ge=0, le=1, description="how much worse new weights may measure and still count as not worse")
+    ] = 0.05
+    directory: Annotated[
+        Path | None,
+        Field(description="where a training is kept to go on with after a crash  [default: the user's cache]"),
+    ] = None
+
+    @field_validator("interval", "history")
+    @classmethod
+    def _a_span(cls, value: str) -> str:
+        if not parse_duration(value):
+            raise ValueError(f"the span {value!r} is nothing: give one like '6h'")
+        return value

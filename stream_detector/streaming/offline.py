@@ -104,6 +104,7 @@ def detect(
     `progress` is asked for a bar by the name of the work.
     """
     carried = saved_state.load(state) if state else None
+    settings = carried.model_of(settings) if carried else settings
     weights = _Weights(table, learning, progress)
     profiles = Profiles(settings, weights.artifact)
     sensor_ids = list(dict.fromkeys([*table.sensor_ids, *(carried.sensor_ids if carried else ())]))
@@ -118,7 +119,7 @@ def detect(
     if carried:
         carried.restore(profiles)
     if len(weights.rows):
-        profiles.fleet.warm(_parts(profiles, table, context(table, weights.rows, learning.options.window)))
+        profiles.fleet.warm(_parts(profiles, table, context(table, weights.rows, learning.options.window - 1)))
     run = _judge(profiles, table, weights.rows, feedback, progress("detecting"))
     if state:
         saved_state.save(state, profiles, sorted(set(names)))
@@ -161,6 +162,8 @@ class _Weights:
                     f"or another directory"
                 )
             return saved
+        if saved is not None and not Path(model).exists():
+            return saved
         given = artifacts.load(Path(model))
         if saved is not None and saved.digest != given.digest:
             raise ConfigError(
@@ -179,9 +182,9 @@ def check_channels(artifact: Artifact, channels: Sequence[str]) -> None:
         )
 
 
-def context(table: Table, trained: Ints, window: int) -> Ints:
-    """The last rows of each sensor's training part: what the first judged reading is seen against."""
-    known = sample.last(table.sensor[trained], window)
+def context(table: Table, trained: Ints, count: int) -> Ints:
+    """The last `count` rows of each sensor in the training part: one less than a window, and the next reading fills it."""
+    known = sample.last(table.sensor[trained], count)
     return trained[known]
 
 

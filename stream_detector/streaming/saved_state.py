@@ -16,8 +16,10 @@ from typing import Any
 from stream_detector.detect.detector import Detector
 from stream_detector.directories import written_whole
 from stream_detector.errors import ConfigError, DataError
+from stream_detector.models import MODELS
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact
+from stream_detector.settings import Settings, override
 from stream_detector.streaming.profiles import Profiles
 
 INDEX = "state.json"
@@ -37,6 +39,13 @@ class SavedState:
     def sensor_ids(self) -> list[str]:
         """All sensors whose memory it holds."""
         return [sensor_id for profile in self.profiles.values() for sensor_id in profile["sensor_ids"]]
+
+    def model_of(self, settings: Settings) -> Settings:
+        """The settings, with the model that the state was saved with where they name none but a kind to train."""
+        models = {str(profile["model"]) for profile in self.profiles.values()}
+        if settings.detector.model in models or settings.detector.model not in MODELS or len(models) != 1:
+            return settings
+        return override(settings, {"model": models.pop()})
 
     def artifact(self, model: str) -> Artifact | None:
         """The weights that a setting `detector.model` stood for."""
