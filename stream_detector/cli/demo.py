@@ -92,8 +92,10 @@ def _on_kafka(settings: Settings, output: Path, seed: int, console: Console) -> 
         run = offline.detect(table, settings, Learning(_training(settings, seed), len(learned)), None, (), progress)
     run.detectors[0].artifact.save(output / "weights")
     chosen = all_settings.override(settings, {"model": str(output / "weights")})
-    # What the learned part ends with is sent too: the first judged reading is seen against it, as on the file.
-    readings = np.concatenate([offline.context(table, learned, settings.detector.window - 1), table.order[len(learned) :]])
+    # What the learned part ends with is sent too: the first judged reading is seen against it.
+    readings = np.concatenate(
+        [offline.context(table, learned, settings.detector.window - 1), table.order[len(learned) :]]
+    )
     console.print("Starting Kafka and Redis ...")
     with running() as servers:
         console.print(f"Kafka at {servers.kafka}, Redis at {servers.redis}; sending the readings.", highlight=False)

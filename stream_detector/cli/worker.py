@@ -13,7 +13,10 @@ import typer
 
 from stream_detector import settings as all_settings
 from stream_detector.settings import Settings
+from stream_detector.streaming.hot_swap import HotSwap
 from stream_detector.streaming.profiles import Profiles
+from stream_detector.streaming.registry import open_registry
+from stream_detector.streaming.telemetry import Telemetry, serving
 from stream_detector.streaming.topics import ensure_topics
 from stream_detector.streaming.weights import Weights
 from stream_detector.streaming.worker import Worker
@@ -39,8 +42,13 @@ def worker(
     logging.getLogger("stream_detector").setLevel(logging.INFO)
     settings = all_settings.load(config)
     make_topics(settings)
-    weights = Weights(settings.detector.window)
-    running = Worker(settings, Profiles(settings, weights.artifact))
+    registry = open_registry(settings)
+    weights = Weights(settings.detector.window, registry)
+    champions = HotSwap(registry, weights)
+    telemetry = Telemetry()
+    profiles = Profiles(settings, weights.artifact, former=weights.by_digest)
+    running = Worker(settings, profiles, champions=champions, telemetry=telemetry)
+    champions.start()
     signals: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -54,7 +62,8 @@ def worker(
     signal.signal(signal.SIGINT, stop)
     kafka = settings.kafka
     logger.info("reading %s from %s as group %s", kafka.readings_topic, kafka.bootstrap_servers, kafka.group_id)
-    running.run()
+    with registry, serving(telemetry, settings.http):
+        running.run()
     counts = running.counts
     logger.info(
         "stopped after %d readings, %d alerts, %d dead letters", counts.readings, counts.alerts, counts.dead_letters

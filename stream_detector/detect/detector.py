@@ -130,14 +130,21 @@ class Detector:
             )
         scorer = Scorer(new.model, self.scorer.device, self.scorer.pulse)
         judge = _thresholds(artifact, self.options)
-        swap.reseat(self.table, self.buffers, judge, self.scorer, scorer)
+        swap.reseat(self.table, self.buffers, judge, self.scorer, scorer, np.arange(len(self.table)))
         self.artifact, self.scorer, self.thresholds = artifact, scorer, judge
         self.writer = self._writer()
 
-    def lose_scale(self, rows: Ints) -> None:
-        """These sensors were judged by other weights, which are not at hand: their thresholds find their level anew."""
-        nothing = np.full((len(rows), 1), np.nan)
-        self.thresholds.reseat(self.table.state, rows, nothing, nothing)
+    def take_over(self, rows: Ints, former: Artifact | None) -> None:
+        """These sensors were judged by other weights: re-seat them, or let them find their level, if those are gone."""
+        if (
+            former is None
+            or former.model.config.window != self.buffers.window
+            or former.channels != self.artifact.channels
+        ):
+            swap.forget(self.table, self.thresholds, rows)
+        else:
+            old = Scorer(former.model, self.scorer.device, self.scorer.pulse)
+            swap.reseat(self.table, self.buffers, self.thresholds, old, self.scorer, rows)
 
     def _writer(self) -> AlertWriter:
         options, artifact = self.options, self.artifact

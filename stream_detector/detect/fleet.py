@@ -107,6 +107,10 @@ class Fleet:
                     changes += [(profile, change) for change in answers.apply(detector, row, feedback)]
         return self.tell(changes) if known else None
 
+    def touch_all(self, profile: str) -> None:
+        """Every row of a profile has changed."""
+        self._touch(profile, np.arange(len(self.detectors[profile].table)))
+
     def dirty(self) -> Mapping[str, Ints]:
         """Rows by profile that may have changed since this was asked last."""
         touched = {name: np.unique(np.concatenate(rows)) for name, rows in self._touched.items() if rows}

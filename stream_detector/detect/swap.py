@@ -12,7 +12,7 @@ from stream_detector.detect.buffers import Buffers
 from stream_detector.detect.scoring import Scorer
 from stream_detector.detect.state import SensorTable
 from stream_detector.detect.thresholds import Thresholds, log_score
-from stream_detector.records import Floats
+from stream_detector.records import Floats, Ints
 
 SHARE = 4
 """One step in so many of the window at hand is scored: the freshest, which see three quarters of a window behind."""
@@ -20,22 +20,27 @@ CHUNK = 1024
 """Windows at a time, so that a large fleet needs no second copy of itself."""
 
 
-def reseat(table: SensorTable, buffers: Buffers, thresholds: Thresholds, old: Scorer, new: Scorer) -> None:
-    """Score the windows at hand with the old and the new weights, and move thresholds and peaks accordingly.
+def reseat(table: SensorTable, buffers: Buffers, thresholds: Thresholds, old: Scorer, new: Scorer, rows: Ints) -> None:
+    """Score the windows at hand of these sensors with the old and the new weights; move thresholds and peaks by it.
 
     thresholds: as built for the new weights. Sensors without a full window find their level anew.
     """
     state, steps = table.state, max(1, buffers.window // SHARE)
-    full = np.flatnonzero(state["fill"] == buffers.window)
+    filled = state["fill"][rows] == buffers.window
+    full = rows[filled]
     for start in range(0, len(full), CHUNK):
-        rows = full[start : start + CHUNK]
-        due = buffers.at_hand(rows, steps)
+        some = full[start : start + CHUNK]
+        due = buffers.at_hand(some, steps)
         before, after = (scorer.score(due).score for scorer in (old, new))
-        thresholds.reseat(state, rows, before, after)
-        state["in_peak"][rows] *= _factor(before, after)
-    rest = np.flatnonzero(state["fill"] < buffers.window)
-    nothing = np.full((len(rest), 1), np.nan)
-    thresholds.reseat(state, rest, nothing, nothing)
+        thresholds.reseat(state, some, before, after)
+        state["in_peak"][some] *= _factor(before, after)
+    forget(table, thresholds, rows[~filled])
+
+
+def forget(table: SensorTable, thresholds: Thresholds, rows: Ints) -> None:
+    """Let these sensors find their level anew: nothing is at hand to compare by."""
+    nothing = np.full((len(rows), 1), np.nan)
+    thresholds.reseat(table.state, rows, nothing, nothing)
 
 
 def _factor(before: Floats, after: Floats) -> Floats:

@@ -19,7 +19,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from stream_detector.errors import ConfigError
 from stream_detector.settings.budget import SENSITIVITIES, Budget, parse_duration
 from stream_detector.settings.detector import DetectorSettings, IncidentSettings, QualitySettings, SensorSettings
-from stream_detector.settings.edge import KafkaSettings, ModelsSettings, RedisSettings, TrainerSettings, WorkerSettings
+from stream_detector.settings.edge import (
+    HttpSettings,
+    KafkaSettings,
+    ModelsSettings,
+    RedisSettings,
+    TrainerSettings,
+    WorkerSettings,
+)
 from stream_detector.settings.sensors import Overrides
 
 PREFIX = "STREAM_DETECTOR_"
@@ -46,6 +53,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     worker: WorkerSettings = WorkerSettings()
+    http: HttpSettings = HttpSettings()
     models: ModelsSettings = ModelsSettings()
     trainer: TrainerSettings = TrainerSettings()
 
@@ -128,6 +136,7 @@ __all__ = [
     "SENSITIVITIES",
     "Budget",
     "DetectorSettings",
+    "HttpSettings",
     "IncidentSettings",
     "KafkaSettings",
     "ModelsSettings",

@@ -69,6 +69,15 @@ class KafkaSettings(BaseModel):
         return self
 
 
+class HttpSettings(BaseModel):
+    """Numbers and health: /metrics, /livez and /readyz."""
+
+    model_config = FROZEN
+
+    host: Annotated[str, Field(description="address to listen on; 0.0.0.0 is every one of this machine")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 listens on none")] = 8080
+
+
 class RedisSettings(BaseModel):
     """The store of the sensors' state."""
 

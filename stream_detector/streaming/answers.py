@@ -26,6 +26,9 @@ from stream_detector.streaming.kafka_errors import translated
 
 logger = logging.getLogger(__name__)
 EVERY_S = 0.5
+POLL_MS = 50
+BEGIN_S = 10.0
+"""Longest that the first look at the topic may take."""
 
 
 class Answers:
@@ -68,20 +71,29 @@ class Answers:
             return
         self._next_s = time.monotonic() + EVERY_S
         try:
-            if not self._consumer.assignment():
-                self._assign()
-            for records in self._consumer.poll(timeout_ms=0, max_records=500).values():
-                self._heard += [(one.partition, one.offset, self._decoded(one)) for one in records]
-                self._ends[str(records[-1].partition)] = records[-1].offset + 1
+            if self._consumer.assignment():
+                self._poll(0)
+            else:
+                self._begin()
         except RetriableError as error:
             logger.info("the feedback topic cannot be read now (%s)", type(error).__name__)
         except KafkaError as error:
             raise translated(error, self._kafka, f"reading {self._kafka.feedback_topic}") from error
 
-    def _assign(self) -> None:
+    def _begin(self) -> None:
+        """Hear all that there is so far: what was answered must not come later than what was told after it."""
         topic = self._kafka.feedback_topic
-        found = self._consumer.partitions_for_topic(topic) or ()
-        self._consumer.assign([TopicPartition(topic, partition) for partition in sorted(found)])
+        places = [TopicPartition(topic, p) for p in sorted(self._consumer.partitions_for_topic(topic) or ())]
+        ends = self._consumer.end_offsets(places) if places else {}
+        self._consumer.assign(places)
+        until = time.monotonic() + BEGIN_S
+        while any(self._consumer.position(place) < ends[place] for place in places) and time.monotonic() < until:
+            self._poll(POLL_MS)
+
+    def _poll(self, wait_ms: int) -> None:
+        for records in self._consumer.poll(timeout_ms=wait_ms, max_records=500).values():
+            self._heard += [(one.partition, one.offset, self._decoded(one)) for one in records]
+            self._ends[str(records[-1].partition)] = records[-1].offset + 1
 
     def _decoded(self, record: Any) -> Feedback | None:
         try:

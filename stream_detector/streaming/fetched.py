@@ -32,11 +32,17 @@ class Fetched:
     def since(self, offset: int) -> Fetched:
         """The records from an offset on."""
         at = int(np.searchsorted(self.offsets, offset))
-        if at == 0:
-            return self
-        headers = None if self.headers is None else self.headers[at:]
+        return self if at == 0 else self._some(slice(at, None))
+
+    def until(self, offset: int) -> Fetched:
+        """The records before an offset."""
+        at = int(np.searchsorted(self.offsets, offset))
+        return self if at == len(self.offsets) else self._some(slice(at))
+
+    def _some(self, at: slice) -> Fetched:
+        headers = None if self.headers is None else self.headers[at]
         return Fetched(
-            self.partition, self.offsets[at:], self.timestamps_ms[at:], self.keys[at:], self.values[at:], headers
+            self.partition, self.offsets[at], self.timestamps_ms[at], self.keys[at], self.values[at], headers
         )
 
 

@@ -9,7 +9,8 @@ Kafka says with K which readings are answered for, the store with R which are in
     no R    the store is empty: take the last readings before K in again likewise, and say so (`state_gap`).
 
 Which entries of an outbox are published is known by number: each save has a step, and the offsets committed with it
-note the step, behind the name of the run that counts it. A state that starts afresh starts a new run.
+note the step, behind the name of the run that counts it, and which of people's answers were heard by then. A state that
+starts afresh or goes back starts a new run, and Kafka notes it before anything is saved.
 
 Knows the store and the transport; nothing of what is detected.
 """
@@ -23,34 +24,20 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-import numpy as np
 
-from stream_detector.errors import DataError
 from stream_detector.records import Ints
 from stream_detector.settings import Settings
+from stream_detector.streaming.fetched import Fetched
 from stream_detector.streaming.intake import Intake
 from stream_detector.streaming.kafka_client import Message
 from stream_detector.streaming.profiles import Profiles
-from stream_detector.streaming.store import Claim, PartitionSave, PartitionTrim, Rows, Store
+from stream_detector.streaming.store import Claim, PartitionSave, PartitionTrim, Store
+from stream_detector.streaming.stored_rows import Meta, StoredRows
 from stream_detector.streaming.transport import Committed, Transport
 
 logger = logging.getLogger(__name__)
 NOTE_BYTES = 2_000
 """Most that the note beside an offset says about answers; a broker takes notes of up to 4,096 bytes."""
-
-
-class Meta(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of a partition beside its sensors.
-
-    run: whose steps these are. watermark_ms: None before the first reading. channels: of each shape of rows. models:
-    digest of the weights by profile. feedback: next offset to hear, by partition of the feedback topic.
-    """
-
-    run: str
-    watermark_ms: int | None
-    channels: dict[str, list[str]]
-    models: dict[str, str]
-    feedback: dict[str, int]
 
 
 @dataclass
@@ -96,7 +83,7 @@ class Holdings:
         self._topic = settings.kafka.readings_topic
         self._rebuild = settings.worker.rebuild_readings
         self._transport, self._store = transport, store
-        self._profiles, self._intake = profiles, intake
+        self._fleet, self._rows = profiles.fleet, StoredRows(profiles, intake)
         self.held: dict[int, Held] = {}
         self._wanted: set[int] = set()
 
@@ -120,22 +107,40 @@ class Holdings:
             self._wanted.discard(partition)
         return moved
 
+    def admit(self, fetched: Sequence[Fetched]) -> list[Fetched]:
+        """What comes next: without what others hold now or what is in the state already.
+
+        A partition that catches up stops where it was: what people answered there comes before what follows.
+        """
+        kept = []
+        for one in fetched:
+            held = self.held.get(one.partition)
+            if held is None:
+                continue
+            new = one.since(held.position)
+            if held.position < held.told_until and len(new.until(held.told_until).values) < len(new.values):
+                new = new.until(held.told_until)
+                self._transport.resume(one.partition, held.told_until)
+            kept += [new] if len(new.values) else []
+        return kept
+
     def release(self, partitions: Iterable[int]) -> None:
         """Forget partitions without writing anything: their next owner has it all from the store."""
         for partition in partitions:
             self._wanted.discard(partition)
             if self.held.pop(partition, None) is not None:
-                self._profiles.fleet.drop(partition)
+                self._fleet.drop(partition)
 
     def reclaim(self) -> None:
         """Hold nothing for sure any more: claim everything anew at the next `follow`."""
         held = set(self.held)
+        self._fleet.dirty()  # rows of what was not saved: they are about to be dropped, and others get their numbers
         self.release(held)
         self._wanted |= held
 
     def save(self, steps: Sequence[Step], dirty: Mapping[str, Ints]) -> None:
         """Write what changed, one atomic script a partition; raises WriteRefusedError where another took over."""
-        rows = self._rows(dirty)
+        rows = self._rows.changed(dirty)
         saves = []
         for step in steps:
             held = self.held[step.partition]
@@ -147,7 +152,7 @@ class Holdings:
                     step=held.step + 1,
                     expected_offset=held.saved_offset,
                     next_offset=step.next_offset,
-                    meta=msgspec.json.encode(self._meta(step.partition)),
+                    meta=self._rows.meta(step.partition, held.run, held.feedback),
                     sensors=rows.get(step.partition, {}),
                     outbox=[pack(message) for message in step.messages],
                 )
@@ -188,8 +193,8 @@ class Holdings:
         self.held[partition] = held
         told_step = _told_step(committed, held.run)
         self._settle_outbox(partition, claim, committed, told_step, end)
-        if meta is None or not first <= held.position <= end or not self._restore(claim, meta):
-            self._profiles.fleet.drop(partition)
+        if meta is None or not first <= held.position <= end or not self._rows.restore(claim, meta):
+            self._fleet.drop(partition)
             held.position = max(first, held.told_until - self._rebuild)
             held.gap = committed is not None or claim.next_offset is not None
             if held.gap:
@@ -234,77 +239,6 @@ class Holdings:
         if claim.outbox:
             self._store.trim([self._trim(partition, claim.outbox[-1].end_offset)])
 
-    def _restore(self, claim: Claim, meta: Meta) -> bool:
-        """Bring the sensors back; False where there are some and none of them fits these settings."""
-        fleet, partition = self._profiles.fleet, claim.partition
-        restored = given = 0
-        # Rows of another shape first (from before a setting changed): a row of today's shape then overwrites them.
-        for current in (False, True):
-            for shape, several in claim.sensors.items():
-                channels = tuple(meta.channels.get(shape, ()))
-                for rows in several:
-                    given += len(rows.ids)
-                    restored += self._restore_rows(partition, shape, channels, rows, meta, current)
-        if given and not restored:
-            return False
-        if meta.watermark_ms is not None:
-            fleet.watermarks.of[partition] = meta.watermark_ms
-        fleet.recall()
-        return True
-
-    def _restore_rows(
-        self, partition: int, shape: str, channels: tuple[str, ...], rows: Rows, meta: Meta, current: bool
-    ) -> int:
-        """Bring rows back that have today's shape, or that have not; how many."""
-        profiles = self._profiles
-        chosen: dict[str, list[int]] = {}
-        for i, sensor_id in enumerate(rows.ids):
-            if channels and profiles.channels_of(sensor_id, channels) == channels:
-                name = profiles.name(sensor_id, channels)
-                if (profiles.shape(name) == shape) == current:
-                    chosen.setdefault(name, []).append(i)
-        size = len(rows.packed) // max(len(rows.ids), 1)
-        packed = np.frombuffer(rows.packed, np.dtype((np.void, size))) if size else np.zeros(0, "V1")
-        count = 0
-        for name, mine in chosen.items():
-            detector = profiles.fleet.detectors[name]
-            ids = [rows.ids[i] for i in mine]
-            try:
-                detector.table.restore(ids, packed[mine].tobytes(), rows.layout, partition)
-            except DataError as error:
-                logger.warning("partition %d: the state of %d sensors is not used (%s)", partition, len(ids), error)
-                continue
-            count += len(ids)
-            if meta.models.get(name) != detector.writer.model.digest:
-                detector.lose_scale(detector.sensors(ids, partition))
-        self._intake.forget(rows.ids)
-        return count
-
-    # -- writing ----------------------------------------------------------------------------------------------------
-
-    def _rows(self, dirty: Mapping[str, Ints]) -> dict[int, dict[str, Rows]]:
-        """The rows that changed, by partition and shape."""
-        found: dict[int, dict[str, list[tuple[bytes, list[str], bytes]]]] = {}
-        for name, rows in dirty.items():
-            table, shape = self._profiles.fleet.detectors[name].table, self._profiles.shape(name)
-            for partition in np.unique(table.partition[rows]).tolist():
-                mine = rows[table.partition[rows] == partition]
-                ids = [table.ids[row] for row in mine.tolist()]
-                part = (table.layout(), ids, table.state_of(mine).tobytes())
-                found.setdefault(partition, {}).setdefault(shape, []).append(part)
-        return {p: {shape: _joined(parts) for shape, parts in shapes.items()} for p, shapes in found.items()}
-
-    def _meta(self, partition: int) -> Meta:
-        held = self.held[partition]
-        detectors = self._profiles.fleet.detectors
-        return Meta(
-            run=held.run,
-            watermark_ms=self._profiles.fleet.watermarks.of.get(partition),
-            channels={self._profiles.shape(name): list(d.artifact.channels) for name, d in detectors.items()},
-            models={name: detector.writer.model.digest for name, detector in detectors.items()},
-            feedback=held.feedback,
-        )
-
     def _committed(self, partition: int) -> Committed:
         held = self.held[partition]
         for topic_partition, offset in held.feedback.items():
@@ -329,15 +263,6 @@ def _told_feedback(committed: Committed | None) -> dict[str, int]:
     heard = committed.note.split(":")[2:3] if committed else []
     pairs = [pair.partition("=") for one in heard for pair in one.split(",")]
     return {partition: int(offset) for partition, _, offset in pairs if offset.isdigit()}
-
-
-def _joined(parts: Sequence[tuple[bytes, list[str], bytes]]) -> Rows:
-    """Rows of detectors of one shape, and so of one layout, as one."""
-    return Rows(
-        layout=parts[0][0],
-        ids=[sensor_id for _, ids, _ in parts for sensor_id in ids],
-        packed=b"".join(packed for _, _, packed in parts),
-    )
 
 
 def pack(message: Message) -> bytes:

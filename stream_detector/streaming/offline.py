@@ -183,7 +183,7 @@ def check_channels(artifact: Artifact, channels: Sequence[str]) -> None:
 
 
 def context(table: Table, trained: Ints, count: int) -> Ints:
-    """The last `count` rows of each sensor in the training part: one less than a window, and the next reading fills it."""
+    """The last `count` rows of each sensor in the training part; one less than a window, and the next fills it."""
     known = sample.last(table.sensor[trained], count)
     return trained[known]
 

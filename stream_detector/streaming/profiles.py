@@ -61,13 +61,15 @@ class Columns:
 class Profiles:
     """The fleet of detectors that the settings call for. `artifact_for` is asked by model and channels.
 
-    pulse: called now and then while windows are scored. models: by profile, the setting `detector.model` that holds
+    pulse: called now and then while windows are scored. former: weights by digest, for sensors that were judged by
+    other ones before. models: by profile, the setting `detector.model` that holds
     for it.
     """
 
     settings: Settings
     artifact_for: Callable[[str, Channels], Artifact]
     pulse: Callable[[], None] = lambda: None
+    former: Callable[[str, Channels], Artifact | None] = lambda digest, channels: None
     overrides: Overrides = field(init=False)
     fleet: Fleet = field(init=False)
 
@@ -99,6 +101,12 @@ class Profiles:
             return self.artifact_for(self.judged_by(sensor_id).model, tuple(sorted(offered))).channels
         except (ArtifactError, ConfigError):
             return offered
+
+    def swap(self, name: str, artifact: Artifact) -> None:
+        """Go on with other weights in a profile; raises ArtifactError where they do not fit it."""
+        detector = self.fleet.detectors[name]
+        detector.swap(artifact)
+        self.fleet.touch_all(name)
 
     def count(self, partition: int) -> int:
         """Sensors that are known of a partition."""

@@ -5,6 +5,7 @@ One server a process, for worker and trainer alike. Nothing is counted by sensor
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Plat
 from prometheus_client.exposition import choose_encoder
 
 from stream_detector import __version__
-from stream_detector.errors import ConfigError
+from stream_detector.settings import HttpSettings
 
+logger = logging.getLogger(__name__)
 STAGES = ("fetch", "decode", "detect", "save", "publish")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0)
@@ -60,9 +62,26 @@ class Telemetry:
 
 
 @contextmanager
-def serving(telemetry: Telemetry, host: str, port: int) -> Iterator[int]:
-    """Answer HTTP while the block lasts; yields the port, which is a free one for 0. Raises ConfigError."""
+def serving(telemetry: Telemetry, http: HttpSettings) -> Iterator[int]:
+    """Answer HTTP while the block lasts; yields the port, 0 where nothing is served.
 
+    A port that is taken is told of and done without: several workers on a machine must not keep each other from work.
+    """
+    server = _server(telemetry, http) if http.port else None
+    if server is None:
+        yield 0
+        return
+    thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
+    thread.start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def _server(telemetry: Telemetry, http: HttpSettings) -> ThreadingHTTPServer | None:
     class Handler(BaseHTTPRequestHandler):
         """Three paths, read only."""
 
@@ -93,17 +112,14 @@ def serving(telemetry: Telemetry, host: str, port: int) -> Iterator[int]:
             """Probes come every few seconds: they are not worth a line."""
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = ThreadingHTTPServer((http.host, http.port), Handler)
     except OSError as error:
-        raise ConfigError(
-            f"the port {port} (http.port) cannot be listened on ({error.strerror}): choose another, or 0 for a free one"
-        ) from error
+        logger.warning(
+            "nothing listens on %s:%d (%s), so numbers and health are not served: give each process an http.port",
+            http.host,
+            http.port,
+            error.strerror,
+        )
+        return None
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
-    thread.start()
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    return server

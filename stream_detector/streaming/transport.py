@@ -148,6 +148,11 @@ class Transport:
             end = self._consumer.end_offsets([place], timeout_ms=self._answer_ms)[place]
         return int(first), int(end)
 
+    def behind(self, partition: int, position: int) -> int:
+        """Messages from `position` to the partition's end, as of the last fetch; 0 where nothing was fetched yet."""
+        end = self._consumer.highwater(self._place(partition))
+        return 0 if end is None else max(0, int(end) - position)
+
     @property
     def connected(self) -> bool:
         """The group has this worker, and answered it within the session time-out."""

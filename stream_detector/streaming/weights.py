@@ -11,15 +11,20 @@ from stream_detector.errors import ArtifactError, ConfigError
 from stream_detector.models import MODELS
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact, TrainedOn
+from stream_detector.streaming.registry import Registry
 
 PRETRAINED = Path(models.__file__).with_name("pretrained")
 
 
 class Weights:
-    """Each artifact is read once. `window` is what settings ask for."""
+    """Each artifact is read once. `window` is what settings ask for.
 
-    def __init__(self, window: int) -> None:
+    What a model's name stands for is the champion of its line, where a registry is given and has one.
+    """
+
+    def __init__(self, window: int, registry: Registry | None = None) -> None:
         self._window = window
+        self._registry = registry
         self._read: dict[str, Artifact] = {}
         self._fitted: dict[tuple[str, tuple[str, ...]], Artifact] = {}
 
@@ -33,7 +38,21 @@ class Weights:
             found = self._fitted[model, channels] = self._fit(model, channels)
         return found
 
+    def adopt(self, model: str, artifact: Artifact) -> None:
+        """From now on these weights are meant by a model's name, for sensors with their channels."""
+        self._fitted[model, artifact.channels] = artifact
+
+    def by_digest(self, digest: str, channels: tuple[str, ...]) -> Artifact | None:
+        """The weights with this digest, if the registry still has them and they fit these channels."""
+        try:
+            return for_channels(self._registry.get(digest), channels) if self._registry else None
+        except ArtifactError:
+            return None
+
     def _fit(self, model: str, channels: tuple[str, ...]) -> Artifact:
+        champion = self._champion(model, channels)
+        if champion is not None:
+            return for_channels(champion, channels)
         if model == "moving-z":
             return _untrained(model, channels, self._window)
         read = self._read.get(model)
@@ -45,6 +64,21 @@ class Weights:
                 f"{self._window}: leave it as it is, or train weights of your own and name them in detector.model"
             )
         return for_channels(read, channels)
+
+    def _champion(self, model: str, channels: tuple[str, ...]) -> Artifact | None:
+        """The registered weights of a name; a directory is what it is."""
+        if self._registry is None or Path(model).exists():
+            return None
+        lines = self._registry.lines()
+        of_name = [line for line in lines if line.model == model]
+        exact = [line for line in of_name if sorted(line.channels) == sorted(channels)]
+        for line in exact or of_name:
+            digest = self._registry.champion(line)
+            if digest is not None:
+                artifact = self._registry.get(digest)
+                if artifact.model.config.window == self._window:
+                    return artifact
+        return None
 
     @staticmethod
     def _place(model: str) -> Path:

@@ -16,8 +16,10 @@ way back, and it is the one that is taken after every crash.
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,30 +28,41 @@ from datetime import UTC, datetime
 import msgspec
 
 from stream_detector.detect.fleet import Part, Told
-from stream_detector.errors import FencedError, OutsideError
+from stream_detector.errors import ArtifactError, ConfigError, FencedError, OutsideError
 from stream_detector.records import Alert
 from stream_detector.settings import Settings
+from stream_detector.streaming import watchdog
 from stream_detector.streaming.answers import Answers
 from stream_detector.streaming.envelope import alert_message
 from stream_detector.streaming.fetched import Fetched
 from stream_detector.streaming.gaps import state_gap
 from stream_detector.streaming.holdings import Holdings, Step
+from stream_detector.streaming.hot_swap import HotSwap
 from stream_detector.streaming.intake import Batch, Intake
 from stream_detector.streaming.kafka_client import Message
+from stream_detector.streaming.kafka_errors import USURPED
 from stream_detector.streaming.profiles import Profiles
 from stream_detector.streaming.store import Store
+from stream_detector.streaming.store.connection import Patience
+from stream_detector.streaming.telemetry import Telemetry
 from stream_detector.streaming.transport import Transport
+from stream_detector.streaming.worker_numbers import Numbers
 
 logger = logging.getLogger(__name__)
 POLL_MS = 50
 RECORDS_A_POLL = 5_000
 ALIVE_EVERY_S = 1.0
+LOOK_EVERY_S = 5.0
+PATIENCE = Patience(attempts=2)
+"""With the store: a save that got no answer is decided anew, which is sooner done than waited for."""
 STEP_S = 0.5
 """About how long a step may take to serve many readings that wait; the first portion may take longer."""
 MOST_PORTIONS = 8
 GATHERED_BYTES = 64 << 20
 BACKOFF_S = (0.2, 10.0)
 """First and longest pause after an error."""
+PUT_OUT, PUT_OUT_WITHIN_S = 3, 60.0
+"""How often, in how long, another producer takes this worker's place before it is clear that there are two of them."""
 
 
 @dataclass
@@ -68,12 +81,18 @@ class Worker:
     """See the module's docstring. `checkpoint` is called by name at each place of a step, for tests that stop it."""
 
     def __init__(
-        self, settings: Settings, profiles: Profiles, checkpoint: Callable[[str], None] = lambda place: None
+        self,
+        settings: Settings,
+        profiles: Profiles,
+        checkpoint: Callable[[str], None] = lambda place: None,
+        champions: HotSwap | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._settings = settings
+        self._champions = champions
         self._profiles = profiles
         self._checkpoint = checkpoint
-        self._store = Store(settings.redis, settings.kafka.group_id)
+        self._store = Store(settings.redis, settings.kafka.group_id, PATIENCE)
         self._store.check()
         self._transport = Transport(settings.kafka, settings.worker)
         self._intake = Intake(profiles, settings.kafka, settings.worker)
@@ -83,8 +102,15 @@ class Worker:
         self._pace = 0.0
         self._alive_s = time.monotonic()
         profiles.pulse = self._keep_alive
+        self._put_out_s: list[float] = []
         self.counts = Counts()
+        self._telemetry = telemetry or Telemetry()
+        self._telemetry.ready = lambda: self.ready
+        self._numbers = Numbers(self._telemetry, profiles, settings.worker.batch_size)
+        self._looked_s = 0.0
+        self._windows_before = 0
         self.stopping = False
+        self._closed = threading.Event()
 
     @property
     def ready(self) -> bool:
@@ -94,6 +120,10 @@ class Worker:
     def run(self) -> None:
         """Step until `stopping` is set; after an error outside, go on as soon as that is mended."""
         failures = 0
+        # What is loaded by now stays. To look through it for garbage again and again would double the time of a poll.
+        gc.collect()
+        gc.freeze()
+        watchdog.watch(lambda: self.stopping, self._closed, self._settings.worker.shutdown_timeout_ms)
         try:
             while not self.stopping:
                 try:
@@ -101,29 +131,43 @@ class Worker:
                     failures = 0
                 except OutsideError as error:
                     failures += 1
+                    self._give_way(error)
                     self._recover(error, failures)
         finally:
             self.close()
 
     def step(self) -> None:
         """Fetch, detect, save, publish: the steps of the module's docstring."""
-        fetched = self._gather()
+        timed = self._numbers.timed
+        self._telemetry.beat()
+        with timed("fetch"):
+            fetched = self._gather()
         self._hear()
+        self._swap()
+        self._look()
         if fetched:
             begin = time.monotonic()
-            batch = self._intake.take(fetched)
+            with timed("decode"):
+                batch = self._intake.take(fetched)
             self._checkpoint("fetched")
-            told = self._detect(batch)
+            with timed("detect"):
+                told = self._detect(batch)
             self._checkpoint("scored")
             self._finish(self._steps(batch, told))
             self._count(batch, told)
             self._pace = len(batch.offset) / (time.monotonic() - begin)
 
     def close(self) -> None:
-        """Leave the group, so that others take over at once."""
-        self._answers.close()
-        self._transport.close(self._settings.worker.shutdown_timeout_ms)
+        """Leave the group, so that others take over at once; if that fails, they do when the session is over."""
+        try:
+            if self._champions:
+                self._champions.close()
+            self._answers.close()
+            self._transport.close(self._settings.worker.shutdown_timeout_ms)
+        except OutsideError as error:
+            logger.warning("%s", error)
         self._store.close()
+        self._closed.set()
 
     def _gather(self) -> list[Fetched]:
         """Records of the partitions held, until they make a batch or the first has waited long enough."""
@@ -138,7 +182,7 @@ class Worker:
             fetched += self._transport.poll(wait_ms, min(room, RECORDS_A_POLL))
             self._alive_s = time.monotonic()
             moved = self.holdings.follow()
-            fetched = self._held_only([one for one in fetched if one.partition not in moved])
+            fetched = self.holdings.admit([one for one in fetched if one.partition not in moved])
             if not fetched or sum(len(one.values) for one in fetched) >= full:
                 break
             if sum(one.size for one in fetched) >= GATHERED_BYTES:
@@ -147,16 +191,6 @@ class Worker:
             if self._alive_s >= deadline:
                 break
         return fetched
-
-    def _held_only(self, fetched: Sequence[Fetched]) -> list[Fetched]:
-        """Without what the group took away while it was gathered, and without what is in the state already."""
-        kept = []
-        for one in fetched:
-            held = self.holdings.held.get(one.partition)
-            if held is not None:
-                new = one.since(held.position)
-                kept += [new] if len(new.values) else []
-        return kept
 
     def _detect(self, batch: Batch) -> list[tuple[int, Told]]:
         """What the batch's readings bring, each with the place of its record; so many at a time as fit a cache."""
@@ -209,17 +243,46 @@ class Worker:
             messages = [alert_message(_detected(one.alert, now), topic) for one in told]
             self._finish([Step(partition, held.position, messages)])
 
+    def _swap(self) -> None:
+        """Go on with new champions, if there are any; all rows are saved with the word of it, in a step of its own."""
+        for name, artifact in self._champions.ready(self._profiles).items() if self._champions else ():
+            try:
+                self._profiles.swap(name, artifact)
+            except ArtifactError as error:
+                logger.error("the weights %s are refused, the old ones go on: %s", artifact.info.version, error)
+                continue
+            logger.info("profile %s goes on with the weights %s", name, artifact.info.version)
+            self._numbers.swaps.inc()
+            self._finish([Step(partition, held.position, []) for partition, held in self.holdings.held.items()])
+
     def _finish(self, steps: Sequence[Step]) -> None:
         self._checkpoint("before save")
-        self.holdings.save(steps, self._profiles.fleet.dirty())
+        with self._numbers.timed("save"):
+            self.holdings.save(steps, self._profiles.fleet.dirty())
         self._checkpoint("saved")
-        self.holdings.publish(steps)
+        with self._numbers.timed("publish"):
+            self.holdings.publish(steps)
         self._checkpoint("published")
+
+    def _give_way(self, error: OutsideError) -> None:
+        """End where another process has this worker's slot: the two would put each other out without end.
+
+        It takes more than once, because the broker says the same of a transaction that was left open for too long.
+        The process that came last is put out last.
+        """
+        if isinstance(error.__cause__, USURPED):
+            now = time.monotonic()
+            self._put_out_s = [*(moment for moment in self._put_out_s if now - moment < PUT_OUT_WITHIN_S), now]
+            if len(self._put_out_s) >= PUT_OUT:
+                raise ConfigError(
+                    "another worker with the same worker.slot is at work: this one ends; give each a slot of its own"
+                ) from error
 
     def _recover(self, error: OutsideError, failures: int) -> None:
         """Say what happened, give up what is held, and wait a little longer each time."""
         self.counts.errors += 1
         fenced = isinstance(error, FencedError)
+        self._numbers.errors.labels(type(error).__name__).inc()
         logger.log(logging.INFO if fenced else logging.WARNING, "%s", error)
         self.holdings.reclaim()
         pause = 0.0 if fenced and failures < 3 else min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** min(failures, 10))
@@ -245,7 +308,20 @@ class Worker:
             self._transport.keep_alive()
             self._alive_s = time.monotonic()
 
-    def _count(self, batch: Batch, told: Sequence[object]) -> None:
+    def _look(self) -> None:
+        """Bring the numbers up to date that nobody counts one by one."""
+        if time.monotonic() - self._looked_s > LOOK_EVERY_S:
+            self._numbers.look(len(self.holdings.held), self._lag)
+            self._looked_s = time.monotonic()
+
+    def _lag(self) -> int:
+        """Messages that are not answered for yet, of the partitions held, as far as fetching knows."""
+        return sum(self._transport.behind(partition, one.position) for partition, one in self.holdings.held.items())
+
+    def _count(self, batch: Batch, told: Sequence[tuple[int, Told]]) -> None:
+        windows = self.counts.windows - self._windows_before
+        self._windows_before = self.counts.windows
+        self._numbers.count(batch, [one for _, one in told], windows)
         counts = self.counts
         counts.steps += 1
         counts.readings += sum(len(part.readings) for part in batch.parts)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.structs import TopicPartition
 
 from stream_detector.detect.fleet import Part
 from stream_detector.records import Alert, Readings
@@ -36,6 +37,8 @@ from stream_detector.training.train import TrainOptions, train
 
 WINDOW = 24
 START_MS = 1_760_000_000_000
+Message = tuple[int, bytes, bytes]
+"""Partition, key, value."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Stream:
     """Messages in the order in which they are sent: partition, key, value."""
 
     partitions: int
-    messages: Sequence[tuple[int, bytes, bytes]]
+    messages: Sequence[Message]
 
 
 def plant(sensors: int, steps: int, partitions: int = 3, seed: int = 0) -> Stream:
@@ -82,7 +85,7 @@ def plant(sensors: int, steps: int, partitions: int = 3, seed: int = 0) -> Strea
 
 def weights(directory: Path) -> dict[tuple[str, ...], Path]:
     """A moving z-score, trained on noise so that it knows what a fleet is like, for both kinds of sensors."""
-    made = {}
+    made: dict[tuple[str, ...], Path] = {}
     for channels in (("value",), ("a", "b")):
         rng = np.random.default_rng(7)
         steps, sensors = 600, 8
@@ -137,7 +140,7 @@ def make_topics(settings: Settings, partitions: int) -> None:
     )
 
 
-def send(settings: Settings, messages: Sequence[tuple[int, bytes, bytes]]) -> None:
+def send(settings: Settings, messages: Sequence[Message]) -> None:
     """Put messages on the readings topic, each with the time of its reading."""
     producer = KafkaProducer(
         bootstrap_servers=settings.kafka.bootstrap_servers, linger_ms=20, acks="all", max_request_size=10_000_000
@@ -210,7 +213,7 @@ def by_incident(alerts: Sequence[Alert]) -> dict[str, list[bytes]]:
     return lives
 
 
-def readings_of(messages: Sequence[tuple[int, bytes, bytes]], profiles: Profiles) -> list[Part]:
+def readings_of(messages: Sequence[Message], profiles: Profiles) -> list[Part]:
     """The messages of a plant as parts of one batch."""
     records = [json.loads(value) for _, _, value in messages]
     partition = np.array([one[0] for one in messages])
@@ -253,7 +256,7 @@ class Outcome:
         return found
 
 
-def undisturbed(settings: Settings, messages: Sequence[tuple[int, bytes, bytes]]) -> Outcome:
+def undisturbed(settings: Settings, messages: Sequence[Message]) -> Outcome:
     """What the detectors make of these readings when all are at hand at once."""
     profiles = Profiles(settings, Weights(settings.detector.window).artifact)
     told = profiles.fleet.step(readings_of(messages, profiles))
@@ -265,8 +268,26 @@ def undisturbed(settings: Settings, messages: Sequence[tuple[int, bytes, bytes]]
     return Outcome(by_incident([one.alert for one in told]), states)
 
 
+def wait_until_decided(settings: Settings, limit_s: float = 40) -> None:
+    """Wait until no transaction hides what is behind it: one that a killed worker left is open until its time is up."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        found = set()
+        for isolation in ("read_committed", "read_uncommitted"):
+            consumer = KafkaConsumer(bootstrap_servers=settings.kafka.bootstrap_servers, isolation_level=isolation)
+            place = TopicPartition(settings.kafka.alerts_topic, 0)
+            found.add(consumer.end_offsets([place])[place])
+            consumer.close(autocommit=False)
+        if len(found) == 1:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"a transaction is still open after {limit_s} s")
+        time.sleep(0.5)
+
+
 def outcome(settings: Settings, partitions: int) -> Outcome:
-    """What workers have told and saved."""
+    """What workers have told and saved, when none is at work any more."""
+    wait_until_decided(settings)
     states = {}
     with Store(settings.redis, settings.kafka.group_id) as store:
         for partition in range(partitions):

@@ -17,7 +17,9 @@ from stream_detector.records import Alert
 from stream_detector.settings import Settings
 from stream_detector.streaming.profiles import Columns, Profiles
 from stream_detector.streaming.store import Store
+from stream_detector.streaming.telemetry import Telemetry
 from stream_detector.streaming.weights import Weights
+from stream_detector.streaming.worker import Worker
 from tests.integration.crashing import PLACES
 from tests.integration.streams import (
     Stream,
@@ -152,3 +154,30 @@ def test_the_demo_tells_what_the_file_tells(tmp_path: Path) -> None:
         outputs[how] = by_incident([msgspec.structs.replace(alert, detected_at=None) for alert in alerts])
     assert outputs[()] == outputs[("--files",)]
     assert outputs[()]
+
+
+def test_the_numbers_are_the_truth(kafka: str, redis_url: str, topic: str, made: Made, stream: Stream) -> None:
+    """What is counted is what was sent and told."""
+    settings = settings_for(kafka, redis_url, topic, made)
+    make_topics(settings, PARTITIONS)
+    send(settings, [*stream.messages, (0, b"x", b"no reading")])
+    telemetry = Telemetry()
+    profiles = Profiles(settings, Weights(settings.detector.window).artifact)
+    worker = Worker(settings, profiles, telemetry=telemetry)
+    try:
+        while worker.counts.readings < len(stream.messages) or worker.counts.dead_letters < 1:
+            worker.step()
+        worker._looked_s = 0.0
+        worker._look()
+    finally:
+        worker.close()
+    value = telemetry.registry.get_sample_value
+    assert value("stream_detector_readings_total") == len(stream.messages)
+    assert value("stream_detector_dead_letters_total", {"reason": "invalid-json"}) == 1
+    alerts = alerts_of(settings)
+    told = [one for one in alerts if (one.kind, one.event, one.severity) == ("value_stuck", "opened", "warning")]
+    labels = {"kind": "value_stuck", "event": "opened", "severity": "warning"}
+    assert value("stream_detector_alerts_total", labels) == len(told) > 0
+    assert value("stream_detector_sensors") == SENSORS
+    for stage in ("fetch", "decode", "detect", "save", "publish"):
+        assert (value("stream_detector_stage_seconds_count", {"stage": stage}) or 0) > 0

@@ -14,7 +14,7 @@ import numpy as np
 from stream_detector.detect.changes import Change
 from stream_detector.detect.quality.batch import Batch, Taken, muted
 from stream_detector.detect.state import Fields, SensorTable
-from stream_detector.detect.watermark import NEVER
+from stream_detector.detect.watermark import NEVER, START
 from stream_detector.records import Floats, Ints
 
 FIELDS: Fields = [
@@ -76,9 +76,10 @@ class Silence:
         if self.after:
             self._set_deadlines(touched)
             reached = {p: batch.passage.reached(p) for p in batch.passage.steps}
-            for partition, mark in reached.items():
-                overdue = np.flatnonzero((self._deadline < mark) & (self.table.partition == partition))
-                changes += self._leave_behind(overdue, partition, batch)
+            behind = np.flatnonzero(self._deadline < max(reached.values(), default=START))
+            for partition, mark in reached.items() if len(behind) else ():
+                mine = behind[self.table.partition[behind] == partition]
+                changes += self._leave_behind(mine[self._deadline[mine] < mark], partition, batch)
         return changes
 
     def _limit(self, usual: Floats, lag: Ints) -> Floats:
