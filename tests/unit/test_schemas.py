@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stream_detector import schemas
-from stream_detector.cli import app
+from stream_detector.cli import app, register
 from stream_detector.errors import ConfigError
 from stream_detector.records import Alert, Feedback, encode
 from stream_detector.schemas import FIELDS, SCHEMAS, schema
@@ -133,6 +133,7 @@ def test_dead_letters() -> None:
 
 def test_the_command() -> None:
     """A name prints the schema, no name lists all, a wrong one is refused with the choices."""
+    register("schema")
     run = CliRunner().invoke
     for name in SCHEMAS:
         done = run(app, ["schema", name])
