@@ -104,7 +104,9 @@ class Fleet:
                 for row in detector.table.find(sensor_id, partition):
                     known = True
                     self._touch(profile, np.array([row]))
-                    changes += [(profile, change) for change in answers.apply(detector, row, feedback)]
+                    digest = detector.writer.model.digest
+                    found = answers.apply(detector.incidents, detector.thresholds, digest, row, feedback)
+                    changes += [(profile, change) for change in found]
         return self.tell(changes) if known else None
 
     def touch_all(self, profile: str) -> None:

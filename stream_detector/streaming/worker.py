@@ -182,6 +182,8 @@ class Worker:
             fetched += self._transport.poll(wait_ms, min(room, RECORDS_A_POLL))
             self._alive_s = time.monotonic()
             moved = self.holdings.follow()
+            if moved:
+                self._numbers.rebalances.inc()
             fetched = self.holdings.admit([one for one in fetched if one.partition not in moved])
             if not fetched or sum(len(one.values) for one in fetched) >= full:
                 break
