@@ -1,9 +1,12 @@
-"""From history to an artifact: scale, fit on the early part, calibrate on the late part."""
+"""From history to an artifact: scale, fit on the early part, calibrate on the late part.
+
+Begins with fresh weights, or with those of a champion that is to be refreshed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -20,6 +23,7 @@ from stream_detector.models.artifact import Artifact, SensorSeed, TrainedOn, bui
 from stream_detector.models.interface import Model
 from stream_detector.records import Floats, Ints, Readings, format_time
 from stream_detector.training import sample
+from stream_detector.training.checkpoint import Checkpoint
 from stream_detector.training.fit import FitOptions, Progress, fit
 from stream_detector.training.sample import History, Scales
 
@@ -46,9 +50,22 @@ class TrainOptions:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-def train(history: History, options: TrainOptions, progress: Progress) -> Artifact:
-    """Fit a model to the history and calibrate it; raises DataError when there is too little of it."""
+def train(
+    history: History,
+    options: TrainOptions,
+    progress: Progress,
+    champion: Artifact | None = None,
+    checkpoint: Checkpoint | None = None,
+    pulse: Callable[[], None] = lambda: None,
+) -> Artifact:
+    """Fit a model to the history and calibrate it; raises DataError when there is too little of it.
+
+    champion: weights to go on from, with their model, window and configuration. checkpoint: where the fitting is kept
+    meanwhile. pulse: called now and then while the held-out part is scored.
+    """
     torch.manual_seed(options.fit.seed)
+    if champion is not None:
+        options = replace(options, model=champion.model.name, window=champion.model.config.window)
     scales = sample.scales(history, options.window)
     early, late = sample.split(history.readings, FIT_SHARE)
     early_windows = _windows(history, early, options.window, scales, FIT_WINDOWS)
@@ -60,12 +77,11 @@ def train(history: History, options: TrainOptions, progress: Progress) -> Artifa
             f"windows of {options.window} need about {2 * options.window}; give more rows to train on "
             f"(--train-rows) or a smaller window (--window)"
         )
-    plain = {"window": options.window, "channels": len(history.channels), **options.config}
-    model = build(options.model, plain).to(options.device)
-    loss = fit(model, early_windows, options.fit, progress)
+    model = _first(history, options, champion).to(options.device)
+    loss = fit(model, early_windows, options.fit, progress, late_windows, checkpoint)
     with torch.inference_mode():
         model.calibrate(late_windows.to(options.device))
-    seeds, calibration = _calibrate(history, early, late, model, scales, options)
+    seeds, calibration = _calibrate(history, early, late, model, scales, options, pulse)
     return Artifact(
         model=model,
         channels=history.channels,
@@ -74,6 +90,16 @@ def train(history: History, options: TrainOptions, progress: Progress) -> Artifa
         trained_on=_span(history.readings),
         metrics={"fit_loss": round(loss, 6), "windows": float(len(early_windows))},
     )
+
+
+def _first(history: History, options: TrainOptions, champion: Artifact | None) -> Model:
+    """The weights that fitting begins with."""
+    if champion is None:
+        plain = {"window": options.window, "channels": len(history.channels), **options.config}
+        return build(options.model, plain)
+    model = build(champion.model.name, asdict(champion.model.config))
+    model.load_state_dict(champion.model.state_dict())
+    return model
 
 
 def _windows(history: History, part: Readings, window: int, scales: Scales, limit: int) -> torch.Tensor:
@@ -92,7 +118,13 @@ def _with_context(early: Readings, late: Readings, window: int) -> Readings:
 
 
 def _calibrate(
-    history: History, early: Readings, late: Readings, model: Model, scales: Scales, options: TrainOptions
+    history: History,
+    early: Readings,
+    late: Readings,
+    model: Model,
+    scales: Scales,
+    options: TrainOptions,
+    pulse: Callable[[], None],
 ) -> tuple[dict[str, SensorSeed], thresholds.Calibration]:
     """Score the late part as production would, and measure the thresholds' calibration on it."""
     seeds = {
@@ -100,7 +132,9 @@ def _calibrate(
         for i, name in enumerate(history.sensor_ids)
         if scales.known[i]
     }
-    scores = _held_out_scores(history, early, late, model, seeds, options)
+    part = _within_limit(history, early, late, seeds, options.window)
+    scorer = Scorer(model, torch.device(options.device), pulse)
+    scores = consecutive_scores(History(part, history.sensor_ids, history.channels), scorer, seeds)
     for name, score in scores.items():
         log_score = thresholds.log_score(score)
         median = float(np.median(log_score))
@@ -109,27 +143,27 @@ def _calibrate(
     return seeds, thresholds.calibrate(list(scores.values()), MEMORY_WINDOWS * options.window)
 
 
-def _held_out_scores(
-    history: History,
-    early: Readings,
-    late: Readings,
-    model: Model,
-    seeds: Mapping[str, SensorSeed],
-    options: TrainOptions,
-) -> dict[str, Floats]:
-    """Consecutive scores of each sensor's late part, of as many sensors as the limit allows."""
+def _within_limit(
+    history: History, early: Readings, late: Readings, seeds: Mapping[str, SensorSeed], window: int
+) -> Readings:
+    """The late part, and what its first windows need, of as many sensors as the limit allows."""
     known = np.array([name in seeds for name in history.sensor_ids])
     counts = np.bincount(late.sensor, minlength=len(known)) * known
     allowed = known & (np.cumsum(counts) - counts < CALIBRATION_READINGS)
-    part = _with_context(early, late, options.window)
-    part = sample.select(part, allowed[part.sensor])
-    table = SensorTable(buffers.fields(options.window, len(history.channels)))
+    part = _with_context(early, late, window)
+    return sample.select(part, allowed[part.sensor])
+
+
+def consecutive_scores(history: History, scorer: Scorer, seeds: Mapping[str, SensorSeed]) -> dict[str, Floats]:
+    """Scores of each sensor's full windows, one a reading, on the scales of the seeds as production follows them."""
+    window = scorer.model.config.window
+    table = SensorTable(buffers.fields(window, len(history.channels)))
     table.rows(history.sensor_ids)
     seed_scale(table, np.arange(len(table)), seeds)
-    rolling, scorer = Buffers(table, options.window, 1), Scorer(model, torch.device(options.device))
-    found: list[tuple[Ints, Floats]] = []
-    for start in range(0, len(part), sample.BATCH):
-        due = rolling.append(part[start : start + sample.BATCH])
+    rolling = Buffers(table, window, 1)
+    found: list[tuple[Ints, Floats]] = [(np.zeros(0, np.int64), np.zeros(0))]
+    for start in range(0, len(history.readings), sample.BATCH):
+        due = rolling.append(history.readings[start : start + sample.BATCH])
         found.append((due.sensor, scorer.score(due).score[:, -1]))
     sensor = np.concatenate([s for s, _ in found])
     score = np.concatenate([s for _, s in found])

@@ -26,6 +26,7 @@ TRUTH_COLOUR = "#009E73"
 TRAINING_COLOUR = "#888888"
 MAX_SHADES = 500  # rectangles that a browser still moves smoothly while zooming
 ROW_GAP_PX, TOP_PX, BOTTOM_PX, SCORE_PX, TRUTH_PX = 30, 26, 44, 150, 4
+YEARS = 10_000
 LOG_SPREAD = 30.0  # how far the highest score stands above the middle before a linear axis hides the rest
 
 
@@ -37,6 +38,7 @@ class SensorTrace:
     score: (T,) float64, higher is more anomalous, NaN where unscored.
     threshold: (T,) float64 in units of the score, NaN where there was none.
     training_until_ms: end of the part that the model was trained on, if any.
+    channels: names of its own columns, where they are not those of the whole run.
     """
 
     sensor_id: str
@@ -45,6 +47,7 @@ class SensorTrace:
     score: Floats
     threshold: Floats
     training_until_ms: int | None = None
+    channels: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def line(time_ms: Ints, column: Floats, focus: Bools, row: int, name: str, ink: 
         "type": "scatter",
         # A reading between two gaps has no neighbour to draw a line to.
         "mode": "lines+markers" if has_isolated(drawn) else "lines",
-        "x": packed(time_ms[rows].astype(np.float64)),
+        "x": packed(moments(time_ms[rows])),
         "y": packed(drawn, small=True),
         "yaxis": "y" if row == 0 else f"y{row + 1}",
         "name": html.escape(name),
@@ -148,6 +151,15 @@ def line(time_ms: Ints, column: Floats, focus: Bools, row: int, name: str, ink: 
         "marker": {"size": 4},
         "meta": {"ink": ink},
     }
+
+
+def moments(time_ms: Ints) -> Floats:
+    """Times (T,) for a date axis, where plotly takes a bare number of four digits or fewer for a year: 2024, 70.
+
+    With a fraction it is milliseconds again. Series that count their rows from 0 have such times.
+    """
+    exact = time_ms.astype(np.float64)
+    return np.where(time_ms < YEARS, exact + 2.0**-10, exact)
 
 
 def score_lines(time_ms: Ints, columns: Floats, focus: Bools) -> list[Json]:

@@ -176,7 +176,7 @@ def sensors_intro(run: Run) -> str:
 
 def sensor_section(number: int, trace: SensorTrace, run: Run, incidents: Sequence[Incident]) -> str:
     """A sensor's heading, plot and notes; the plot's data waits in the page until it comes into view."""
-    picture = draw(trace, run.channels, incidents, run.labels.get(trace.sensor_id, ()))
+    picture = draw(trace, trace.channels or run.channels, incidents, run.labels.get(trace.sensor_id, ()))
     labels = incidents[0].last.labels if incidents else {}
     tags = "".join(f'<span class="tag">{escape(name)}: {escape(value)}</span>' for name, value in labels.items())
     count = f"{len(incidents):,} incident{'s' if len(incidents) != 1 else ''}"

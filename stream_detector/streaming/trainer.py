@@ -1,0 +1,247 @@
+"""The trainer: weights that refresh themselves, from what workers read.
+
+One round:
+
+1. Hold the lease: one trainer at a time. It is renewed all along, and every write names it.
+2. Read recent history (`history`), without disturbing anyone.
+3. For each line of weights: train a challenger and decide on it (`refresh`), keep it with its decision, promote it if
+   it passed and settings say so, and tell it on the topic of events.
+
+What goes wrong with one line is said, and the next line's turn comes. Rounds follow at an interval; between them the
+latest readings are held against what the weights know, and drift brings the next round of its lines forward, once an
+interval. A trainer that is stopped in the middle leaves nothing half-written, and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from stream_detector.errors import ArtifactError, ConfigError, DataError, FencedError, OutsideError, StreamDetectorError
+from stream_detector.models.artifact import Artifact
+from stream_detector.records import format_time
+from stream_detector.settings import Settings, parse_duration
+from stream_detector.streaming import history, profiles
+from stream_detector.streaming.history import Recent
+from stream_detector.streaming.kafka_client import Message
+from stream_detector.streaming.lease import WAIT_S, Lease
+from stream_detector.streaming.refresh import InUse, Refreshed, aligned, latest, refresh
+from stream_detector.streaming.registry import Line, Registry
+from stream_detector.streaming.topics import ensure_topics, produce
+from stream_detector.training import drift
+from stream_detector.training.fit import Progress
+from stream_detector.training.sample import History
+
+logger = logging.getLogger(__name__)
+RETRY_S = 60.0
+"""After an error outside, the next round comes after so long, or the interval if that is shorter."""
+LOOKS = 12
+"""Looks for drift in an interval."""
+DRIFT_READINGS = 20_000
+BROKERS_CHOICE = -1
+Bars = Callable[[], AbstractContextManager[Callable[[str], Progress]]]
+"""For one round: progress, by the name of the work."""
+
+
+@dataclass
+class Round:
+    """What became of each line. failed: the error of those that could not be refreshed."""
+
+    outcome: dict[Line, str] = field(default_factory=dict)
+    failed: dict[Line, StreamDetectorError] = field(default_factory=dict)
+
+
+class Trainer:
+    """See the module's docstring."""
+
+    def __init__(
+        self, settings: Settings, registry: Registry, bars: Bars, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._settings, self._registry, self._bars, self._clock = settings, registry, bars, clock
+        self._in_use = InUse(registry, settings)
+        self._device = profiles.device(settings.detector.device)
+        self._interval_s = parse_duration(settings.trainer.interval) / 1000
+        self._lease = Lease(registry)
+        self._drifted: set[Line] = set()
+
+    def stop(self) -> None:
+        """End soon, wherever it is; nothing stays half-written."""
+        self._lease.stopping = True
+
+    def once(self) -> Round:
+        """One round; raises what kept it, or a line of it, from being done. None is done when it is stopped."""
+        done = Round()
+        try:
+            with self._lease.until_stopped():
+                self._lease.take()
+                done = self.round()
+        except (DataError, ArtifactError) as error:
+            raise StreamDetectorError(str(error)) from error  # it is not the user's doing, as it would be with a file
+        for line, reason in done.failed.items():
+            raise reason if isinstance(reason, ConfigError) else StreamDetectorError(f"{line}: {reason}") from reason
+        return done
+
+    def run(self) -> None:
+        """Round after round, until it is stopped; errors are said, and the next round tries again."""
+        only: frozenset[Line] | None = None
+        with self._lease.until_stopped():
+            while True:
+                pause_s = self._interval_s
+                try:
+                    self._lease.take()
+                    self.round(only)
+                except StreamDetectorError as error:
+                    pause_s = self._after(error)
+                logger.info("the next training comes in %.0f s", pause_s)
+                only = self._wait(pause_s)
+
+    def round(self, only: frozenset[Line] | None = None) -> Round:
+        """Refresh all lines that have readings, or only some; raises an error that concerns them all."""
+        done = Round()
+        self._in_use.look()
+        recent = self._read(parse_duration(self._settings.trainer.history))
+        lines = [line for line in recent.histories if only is None or line in only]
+        if only is None:
+            self._drifted.clear()
+        with self._bars() as bars:
+            for line in sorted(lines, key=str):
+                try:
+                    done.outcome[line] = self._refresh(line, recent, bars(f"training {line}"))
+                except OutsideError:
+                    raise  # the registry is away, or somebody else's: so it is for the other lines
+                except StreamDetectorError as error:
+                    logger.warning("%s: %s", line, error)
+                    done.failed[line] = error
+        return done
+
+    # -- one line ---------------------------------------------------------------------------------------------------
+
+    def _refresh(self, line: Line, recent: Recent, bar: Progress) -> str:
+        """Train, decide, keep, promote, tell; in one word what became of it."""
+        champion = self._in_use.champion(line)
+        if champion is not None:
+            self._look_for_drift(line, latest(recent.histories[line]), champion)
+
+        def progress(done: int, total: int, loss: float) -> None:
+            self._lease.pulse()
+            bar(done, total, loss)
+
+        drifted = line in self._drifted
+        found = refresh(self._settings, line, recent, champion, drifted, progress, self._lease.pulse)
+        self._lease.pulse()
+        outcome = self._outcome(found)
+        decision = {**found.verdict.to_json(), "status": outcome}
+        digest = found.challenger.digest
+        if found.verdict.sound:
+            self._registry.put(found.challenger, line, parent=found.parent, decision=decision, lease=self._lease.token)
+        if outcome == "promoted":
+            reason = "; ".join(found.verdict.reasons)
+            self._registry.promote(line, digest, reason, lease=self._lease.token)
+        for reason in found.verdict.reasons:
+            logger.info("%s: %s", line, reason)
+        logger.info("%s: %s %s, trained from %s", line, digest[:12], outcome, (found.parent or "scratch")[:12])
+        kind = {"promoted": "model.promoted", "refused": "model.refused"}.get(outcome, "model.trained")
+        self._tell(kind, line, digest, {**decision, "parent": found.parent and f"sha256:{found.parent}"})
+        return outcome
+
+    def _outcome(self, found: Refreshed) -> str:
+        if not found.verdict.passed:
+            return "refused"
+        if found.challenger.digest == found.parent:
+            return "unchanged"
+        return {"auto": "promoted", "shadow": "shadow", "manual": "challenger"}[self._settings.trainer.promotion]
+
+    def _look_for_drift(self, line: Line, recent: History, champion: Artifact) -> bool:
+        """Tell drift of a line, once an interval; whether it was told now."""
+        if line in self._drifted:
+            return False
+        found = drift.measure(aligned(recent, champion), champion, self._device, self._lease.pulse)
+        if found is None or not found.seen:
+            return False
+        self._drifted.add(line)
+        logger.warning("%s: drift: %s", line, found.words)
+        self._tell("drift", line, champion.digest, {**found.to_json(), "reasons": [found.words]})
+        return True
+
+    # -- between rounds ---------------------------------------------------------------------------------------------
+
+    def _wait(self, pause_s: float) -> frozenset[Line] | None:
+        """Wait for the next round, or for drift; the lines that the next round is for, None for all."""
+        until = time.monotonic() + pause_s
+        look_every = max(self._interval_s / LOOKS, 1.0)
+        look = time.monotonic() + look_every
+        while time.monotonic() < until:
+            try:
+                self._lease.pulse()
+                if time.monotonic() >= look and self._lease.token is not None:
+                    if moved := self._moved():
+                        return moved
+                    look = time.monotonic() + look_every
+            except StreamDetectorError as error:
+                self._after(error)
+                look = time.monotonic() + look_every
+            time.sleep(WAIT_S)
+        return None
+
+    def _moved(self) -> frozenset[Line]:
+        """The lines whose drift is told now."""
+        self._in_use.look()
+        recent = self._read(round(self._interval_s * 1000), DRIFT_READINGS)
+        moved = set()
+        for line in recent.histories:
+            champion = self._in_use.champion(line)
+            if champion is not None and self._look_for_drift(line, recent.histories[line], champion):
+                moved.add(line)
+        return frozenset(moved)
+
+    def _read(self, span_ms: int, readings: int | None = None) -> Recent:
+        now_ms = round(self._clock() * 1000)
+        recent = history.read(
+            self._settings, self._in_use.artifact, now_ms, span_ms, readings=readings, pulse=self._lease.pulse
+        )
+        logger.info(
+            "read %d readings in %.1f s (%.0f a second): %d messages, %d of no use, %d too far back to read",
+            recent.readings,
+            recent.seconds,
+            recent.pace,
+            recent.messages,
+            recent.rejected,
+            recent.skipped,
+        )
+        if not recent.histories:
+            raise DataError(
+                f"there is no history yet: the topic {self._settings.kafka.readings_topic} has no usable readings of "
+                f"the last {self._settings.trainer.history}; wait, or raise trainer.history"
+            )
+        return recent
+
+    def _tell(self, kind: str, line: Line, digest: str, more: Mapping[str, Any]) -> None:
+        """Publish an event; where that fails it is said, and nothing else is held up."""
+        event = {
+            "type": kind,
+            "at": format_time(round(self._clock() * 1000)),
+            "line": {"key": line.key, "model": line.model, "channels": list(line.channels)},
+            "digest": f"sha256:{digest}",
+            **more,
+        }
+        kafka = self._settings.kafka
+        headers = [("content-type", b"application/json")]
+        try:
+            ensure_topics(kafka, {kafka.events_topic: BROKERS_CHOICE})
+            produce(kafka, [Message(kafka.events_topic, line.key.encode(), msgspec.json.encode(event), headers)])
+        except StreamDetectorError as error:
+            logger.warning("%s: that it is %s could not be told: %s", line, kind, error)
+
+    def _after(self, error: StreamDetectorError) -> float:
+        """Say an error; how long to wait for the next attempt."""
+        logger.warning("%s", error)
+        if isinstance(error, FencedError):
+            self._lease.token = None
+            return 0.0
+        return min(self._interval_s, RETRY_S) if isinstance(error, OutsideError) else self._interval_s

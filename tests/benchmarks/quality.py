@@ -1,0 +1,48 @@
+"""How well the models find what people labelled, beside the yardsticks that any model must beat.
+
+    python tests/benchmarks/quality.py DATA --output tests/benchmarks/quality.md [--kept DIR] [--jobs 2]
+
+DATA holds the labelled sets: nab/, series/touchstone/ and series/smd/. Runs `stream-detector evaluate` on each and puts
+its pages together. What is kept in DIR is not computed again, so that a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+COMMAND = Path(sys.executable).with_name("stream-detector")
+SETS = {"nab": ("nab", "nab"), "touchstone": ("series/touchstone", "csv"), "smd": ("series/smd", "csv")}
+"""Where each set lies, and its format."""
+HEAD = """\
+# Quality of detection
+
+`python tests/benchmarks/quality.py DATA --output tests/benchmarks/quality.md`; every number comes from that command.
+NAB: the Numenta Anomaly Benchmark. touchstone: ten sets of the streaming benchmark of that name. smd: four machines of
+the Server Machine Dataset. All models have one setting; nothing is tuned to a series.
+"""
+
+
+def main() -> None:
+    """Evaluate every set and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("tests/benchmarks/quality.md"))
+    parser.add_argument("--kept", type=Path, default=Path("build/quality"))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--models", default="encoder")
+    given = parser.parse_args()
+    pages = []
+    for name, (place, form) in SETS.items():
+        kept = given.kept / name
+        arguments = ["--format", form, "--models", given.models, "--baselines", "--jobs", str(given.jobs)]
+        subprocess.run([COMMAND, "evaluate", given.data / place, *arguments, "--output", kept], check=False)
+        page = (kept / "results.md").read_text(encoding="utf-8")
+        pages.append(page.replace(f"# {name}\n", f"## {name}\n", 1))
+    given.output.write_text("\n".join([HEAD, *pages]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
