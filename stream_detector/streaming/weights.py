@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stream_detector import models
 from stream_detector.errors import ArtifactError, ConfigError
-from stream_detector.models import MODELS
+from stream_detector.models import MODELS, UNTRAINED
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact, TrainedOn
 from stream_detector.streaming.registry import Registry
@@ -53,7 +53,7 @@ class Weights:
         champion = self._champion(model, channels)
         if champion is not None:
             return for_channels(champion, channels)
-        if model == "moving-z":
+        if model in UNTRAINED:
             return _untrained(model, channels, self._window)
         read = self._read.get(model)
         if read is None:

@@ -1,7 +1,8 @@
 """Weights on trial: a real detector over recent readings, as they came and with faults planted in copies of them.
 
 The detector first takes in a lead, so that its thresholds stand where production would have them; weights that are to
-follow others then take over by the same swap that a worker makes. The lead is the first half of the late readings, and
+follow others take over in the middle of it, by the same swap that a worker makes, so that what a swap costs for a while
+is not held against them. The lead is the first half of the late readings, and
 earlier ones only where that is too short: what weights were trained on may be what is wrong with them. Every trial on
 the same readings plants the same faults. A fault is found when an incident opens in it and none opens there without
 it, so that alarms everywhere find nothing. Knows nothing of who wins.
@@ -17,6 +18,7 @@ import numpy as np
 from stream_detector.detect.changes import Change
 from stream_detector.detect.detector import Detector, DetectorOptions
 from stream_detector.detect.quality import Batch, QualityRules
+from stream_detector.detect.state import State
 from stream_detector.detect.thresholds.calibration import WARM_UP
 from stream_detector.models.artifact import Artifact
 from stream_detector.records import Floats, Ints, Readings
@@ -62,7 +64,7 @@ class Planted:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Incidents that opened in the readings as they came, and which of the planted faults opened one."""
+    """Incidents in the readings as they came, also those open from the start, and which planted faults opened one."""
 
     alarms: int
     found: tuple[bool, ...]
@@ -115,15 +117,21 @@ class Trial:
         alone = replace(options, quality=ONLY_SCORES, overrides=Overrides())
         self._detector = Detector(artifact, alone, pulse)
         self._rows = self._detector.sensors(over.sensor_ids)
-        for _ in self._feed(over.lead):
-            pass
-        self._start = self._detector.table.state_of(self._rows)
+        before, self._settling = sample.split(over.lead, 0.5)
+        self._middle = self._after(before)
+        self._start = self._after(self._settling)
 
     def succeed(self, artifact: Artifact) -> None:
-        """Go back to the end of the lead and let other weights take over there; raises ArtifactError."""
-        self._detector.table.state[self._rows] = self._start
+        """Go back to the middle of the lead and let other weights take over there; raises ArtifactError."""
+        self._detector.table.state[self._rows] = self._middle
         self._detector.swap(artifact)
-        self._start = self._detector.table.state_of(self._rows)
+        self._start = self._after(self._settling)
+
+    def _after(self, readings: Readings) -> State:
+        """The sensors' rows when these readings were taken in."""
+        for _ in self._feed(readings):
+            pass
+        return self._detector.table.state_of(self._rows)
 
     def run(self, faults: Sequence[Planted]) -> Outcome:
         """Judge the readings as they came, and each copy with a fault in it."""
@@ -136,7 +144,8 @@ class Trial:
         for i, one in enumerate(faults):
             own = times.get(int(self._rows[one.sensor]), ())
             found[i] &= not any(one.start_ms <= moment <= one.time_ms[-1] for moment in own)
-        return Outcome(len(alarms), tuple(found))
+        already_open = int(np.count_nonzero(self._start["in_open"]))
+        return Outcome(already_open + len(alarms), tuple(found))
 
     def _found(self, faults: Sequence[Planted]) -> list[bool]:
         """Every copy is a sensor of its own, in a partition of its own, and begins where the lead has ended."""

@@ -95,8 +95,9 @@ def run(kafka: str, redis_url: str, directory: Path, sensors: int, steps: int, k
     ):
         send(killed, [messages[i] for i in portion])
         sent += len(portion)
+        # A step may take in a third of a portion, and one more must follow for the place to be come to.
         left = sent - stored(killed)[0]
-        kill([kafka, redis_url, topic, "killed", str(directory)], place, int(left * rng.uniform(0.4, 0.8)))
+        kill([kafka, redis_url, topic, "killed", str(directory)], place, int(left * rng.uniform(0.25, 0.6)))
         taken, waiting = stored(killed)
         stakes[place] += waiting
         print(

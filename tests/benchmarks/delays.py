@@ -45,14 +45,12 @@ def send_steadily(kafka: KafkaSettings, pace: float, begin_s: float, answer: Con
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=5, batch_size=1 << 17)
     rng = np.random.default_rng(3)
     time.sleep(max(0.0, begin_s - time.time()))
-    sent, marks, total = 0, 0, int(pace * (SETTLE_S + SECONDS))
+    sent, settled, total = 0, int(pace * SETTLE_S), int(pace * (SETTLE_S + SECONDS))
+    every = int(pace / MARKS_A_SECOND)
     while sent < total:
-        now = time.time()
-        due = min(total, int((now - begin_s) * pace))
-        mark = now - begin_s > SETTLE_S + marks / MARKS_A_SECOND
+        due = min(total, int((time.time() - begin_s) * pace), sent + every)
         for value in rng.normal(size=due - sent).tolist():
-            far, mark = MARK if mark else value, False
-            marks += far == MARK
+            far = MARK if sent > settled and sent % every == 0 else value
             partition, message = single(sent, far, int(time.time() * 1000))
             producer.send(kafka.readings_topic, value=message, partition=partition)
             sent += 1

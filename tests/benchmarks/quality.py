@@ -38,7 +38,9 @@ def main() -> None:
     for name, (place, form) in SETS.items():
         kept = given.kept / name
         arguments = ["--format", form, "--models", given.models, "--baselines", "--jobs", str(given.jobs)]
-        subprocess.run([COMMAND, "evaluate", given.data / place, *arguments, "--output", kept], check=False)
+        done = subprocess.run([COMMAND, "evaluate", given.data / place, *arguments, "--output", kept], check=False)
+        if not (kept / "results.md").exists() or done.returncode not in (0, 1):  # 1: the page names what failed
+            sys.exit(done.returncode or 1)
         page = (kept / "results.md").read_text(encoding="utf-8")
         pages.append(page.replace(f"# {name}\n", f"## {name}\n", 1))
     given.output.write_text("\n".join([HEAD, *pages]), encoding="utf-8")

@@ -34,7 +34,7 @@ from stream_detector.training.fit import Progress
 
 COMMAND = Path(sys.executable).with_name("stream-detector")
 LINE = Line("moving-z", ("value",))
-WINDOW, SENSORS, STEPS = 16, 6, 500
+WINDOW, SENSORS, STEPS = 16, 12, 800
 STEP_MS = 60_000
 
 
