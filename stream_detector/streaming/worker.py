@@ -100,6 +100,7 @@ class Worker:
         self._answers = Answers(settings.kafka)
         self._portion = settings.worker.batch_size * settings.detector.stride
         self._pace = 0.0
+        self._gathered_s = 0.0
         self._alive_s = time.monotonic()
         profiles.pulse = self._keep_alive
         self._put_out_s: list[float] = []
@@ -174,24 +175,25 @@ class Worker:
         # Where many wait and the work is quick, one save and one transaction serve more of them.
         full = int(min(max(1.0, self._pace * STEP_S / self._portion), MOST_PORTIONS) * self._portion)
         fetched: list[Fetched] = []
-        deadline: float | None = None
+        # What came while the last batch was worked on has waited already.
+        deadline = self._gathered_s + self._settings.worker.max_wait_ms / 1000
         while not self.stopping:
-            now = time.monotonic()
-            wait_ms = POLL_MS if deadline is None else min(POLL_MS, max(0, round((deadline - now) * 1000)))
-            room = full - sum(len(one.values) for one in fetched)
-            fetched += self._transport.poll(wait_ms, min(room, RECORDS_A_POLL))
+            left_ms = round((deadline - time.monotonic()) * 1000)
+            asked = min(full - sum(len(one.values) for one in fetched), RECORDS_A_POLL)
+            polled = self._transport.poll(min(POLL_MS, max(0, left_ms)) if fetched else POLL_MS, asked)
             self._alive_s = time.monotonic()
             moved = self.holdings.follow()
             if moved:
                 self._numbers.rebalances.inc()
-            fetched = self.holdings.admit([one for one in fetched if one.partition not in moved])
+            fetched = self.holdings.admit([one for one in fetched + polled if one.partition not in moved])
             if not fetched or sum(len(one.values) for one in fetched) >= full:
                 break
             if sum(one.size for one in fetched) >= GATHERED_BYTES:
                 break
-            deadline = deadline or self._alive_s + self._settings.worker.max_wait_ms / 1000
-            if self._alive_s >= deadline:
+            more = sum(len(one.values) for one in polled) > asked // 2
+            if self._alive_s >= deadline and not more:
                 break
+        self._gathered_s = time.monotonic()
         return fetched
 
     def _detect(self, batch: Batch) -> list[tuple[int, Told]]:

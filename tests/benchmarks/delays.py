@@ -22,9 +22,9 @@ from stream_detector.streaming.kafka_client import consumer_options
 from stream_detector.streaming.topics import end_offsets
 from tests.benchmarks.load import SENSORS, full_windows, new_worker, send, single
 
-SECONDS = 30
+SECONDS = 20
 SETTLE_S = 3
-PREPARE_S = 30
+PREPARE_S = 25
 """In which windows are filled before the sending begins."""
 TICK_S = 0.01
 MARKS_A_SECOND = 20
@@ -46,7 +46,7 @@ def send_steadily(kafka: KafkaSettings, pace: float, begin_s: float, answer: Con
     rng = np.random.default_rng(3)
     time.sleep(max(0.0, begin_s - time.time()))
     sent, settled, total = 0, int(pace * SETTLE_S), int(pace * (SETTLE_S + SECONDS))
-    every = int(pace / MARKS_A_SECOND)
+    every = int(pace / MARKS_A_SECOND) // 10 * 10 + 1  # so that it meets all sensors in turn
     while sent < total:
         due = min(total, int((time.time() - begin_s) * pace), sent + every)
         for value in rng.normal(size=due - sent).tolist():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import uuid
 from collections.abc import Iterator
@@ -150,7 +151,10 @@ def settings_for(kafka: str, redis_url: str, **worker: Any) -> Settings:
 
 
 def new_worker(settings: Settings) -> tuple[Worker, Profiles]:
-    """A worker with the model that is next to nothing."""
+    """A worker with the model that is next to nothing, ready as it is when it begins to run."""
     artifact = nearly_nothing()
     profiles = Profiles(settings, lambda model, channels: artifact)
-    return Worker(settings, profiles), profiles
+    worker = Worker(settings, profiles)
+    gc.collect()
+    gc.freeze()
+    return worker, profiles
