@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -17,6 +15,7 @@ from rich.console import Console
 
 from stream_detector import settings as all_settings
 from stream_detector.cli import show
+from stream_detector.cli.stopping import stoppable
 from stream_detector.streaming.registry import open_registry
 from stream_detector.streaming.trainer import Bars, Trainer
 from stream_detector.training.fit import Progress
@@ -43,25 +42,13 @@ def trainer(
     """
     logging.getLogger("stream_detector").setLevel(logging.INFO)
     settings = all_settings.load(config)
-    signals: list[int] = []
     with open_registry(settings) as registry:
         running = Trainer(settings, registry, _bars())
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            """End at the next good moment; at the second signal, at once."""
-            if signals:
-                raise KeyboardInterrupt
-            signals.append(number)
-            running.stop()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        if once:
-            running.once()
-        else:
-            running.run()
-    if signal.SIGINT in signals:
-        sys.exit(130)
+        with stoppable(running.stop):
+            if once:
+                running.once()
+            else:
+                running.run()
 
 
 def _bars() -> Bars:

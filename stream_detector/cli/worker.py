@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from stream_detector import settings as all_settings
+from stream_detector.cli.stopping import stoppable
 from stream_detector.settings import Settings
 from stream_detector.streaming.hot_swap import HotSwap
 from stream_detector.streaming.profiles import Profiles
@@ -49,27 +47,14 @@ def worker(
     profiles = Profiles(settings, weights.artifact, former=weights.by_digest)
     running = Worker(settings, profiles, champions=champions, telemetry=telemetry)
     champions.start()
-    signals: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        """Finish the step at hand; at the second signal, do not even that."""
-        if signals:
-            raise KeyboardInterrupt
-        signals.append(number)
-        running.stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    kafka = settings.kafka
-    logger.info("reading %s from %s as group %s", kafka.readings_topic, kafka.bootstrap_servers, kafka.group_id)
-    with registry, serving(telemetry, settings.http):
-        running.run()
-    counts = running.counts
-    logger.info(
-        "stopped after %d readings, %d alerts, %d dead letters", counts.readings, counts.alerts, counts.dead_letters
-    )
-    if signal.SIGINT in signals:
-        sys.exit(130)
+    kafka, counts = settings.kafka, running.counts
+    with stoppable(running.stop):
+        logger.info("reading %s from %s as group %s", kafka.readings_topic, kafka.bootstrap_servers, kafka.group_id)
+        with registry, serving(telemetry, settings.http):
+            running.run()
+        logger.info(
+            "stopped after %d readings, %d alerts, %d dead letters", counts.readings, counts.alerts, counts.dead_letters
+        )
 
 
 def make_topics(settings: Settings) -> None:

@@ -33,6 +33,7 @@ class SensorTable:
 
     def __init__(self, fields: Fields) -> None:
         self.dtype = np.dtype(fields)
+        self._layout = json.dumps({"version": LAYOUT, "fields": _describe(self.dtype)}).encode()
         self.ids: list[str] = []
         self.version = 0
         self._row_of: dict[int, dict[str, int]] = {}
@@ -89,7 +90,7 @@ class SensorTable:
 
     def state_of(self, rows: Ints) -> State:
         """A copy of some rows."""
-        copy: State = self._state[rows].copy()
+        copy: State = self._state[rows]
         return copy
 
     def _grow(self, size: int) -> None:
@@ -104,12 +105,12 @@ class SensorTable:
 
     def pack(self, rows: Ints) -> list[bytes]:
         """The whole state of each of these sensors."""
-        packed, size = self._state[rows].tobytes(), self.dtype.itemsize
+        packed, size = self.state_of(rows).tobytes(), self.dtype.itemsize
         return [packed[at : at + size] for at in range(0, len(packed), size)]
 
     def layout(self) -> bytes:
         """What `restore` needs to read packed rows: version and named fields."""
-        return json.dumps({"version": LAYOUT, "fields": _describe(self.dtype)}).encode()
+        return self._layout
 
     def restore(self, sensor_ids: Sequence[str], packed: bytes, layout: bytes, partition: int = 0) -> None:
         """Put packed rows back, matching fields by name; a field that the rows lack stays zero.

@@ -62,8 +62,7 @@ class Profiles:
     """The fleet of detectors that the settings call for. `artifact_for` is asked by model and channels.
 
     pulse: called now and then while windows are scored. former: weights by digest, for sensors that were judged by
-    other ones before. models: by profile, the setting `detector.model` that holds
-    for it.
+    other ones before. models: by profile, the setting `detector.model` that holds for it.
     """
 
     settings: Settings

@@ -26,6 +26,7 @@ class Weights:
         self._window = window
         self._registry = registry
         self._read: dict[str, Artifact] = {}
+        self._former: dict[tuple[str, tuple[str, ...]], Artifact | None] = {}
         self._fitted: dict[tuple[str, tuple[str, ...]], Artifact] = {}
 
     def artifact(self, model: str, channels: tuple[str, ...]) -> Artifact:
@@ -44,10 +45,13 @@ class Weights:
 
     def by_digest(self, digest: str, channels: tuple[str, ...]) -> Artifact | None:
         """The weights with this digest, if the registry still has them and they fit these channels."""
-        try:
-            return for_channels(self._registry.get(digest), channels) if self._registry else None
-        except ArtifactError:
-            return None
+        key = digest, channels
+        if key not in self._former:
+            try:
+                self._former[key] = for_channels(self._registry.get(digest), channels) if self._registry else None
+            except ArtifactError:
+                self._former[key] = None
+        return self._former[key]
 
     def _fit(self, model: str, channels: tuple[str, ...]) -> Artifact:
         champion = self._champion(model, channels)

@@ -109,7 +109,6 @@ class Worker:
         self._telemetry.ready = lambda: self.ready
         self._numbers = Numbers(self._telemetry, profiles, settings.worker.batch_size)
         self._looked_s = 0.0
-        self._windows_before = 0
         self.stopping = False
         self._closed = threading.Event()
 
@@ -117,6 +116,10 @@ class Worker:
     def ready(self) -> bool:
         """The group has this worker, and all that it was given is claimed."""
         return self.holdings.ready and self._transport.connected
+
+    def stop(self) -> None:
+        """End after the step at hand."""
+        self.stopping = True
 
     def run(self) -> None:
         """Step until `stopping` is set; after an error outside, go on as soon as that is mended."""
@@ -152,10 +155,10 @@ class Worker:
                 batch = self._intake.take(fetched)
             self._checkpoint("fetched")
             with timed("detect"):
-                told = self._detect(batch)
+                told, windows = self._detect(batch)
             self._checkpoint("scored")
             self._finish(self._steps(batch, told))
-            self._count(batch, told)
+            self._count(batch, told, windows)
             self._pace = len(batch.offset) / (time.monotonic() - begin)
 
     def close(self) -> None:
@@ -196,30 +199,33 @@ class Worker:
         self._gathered_s = time.monotonic()
         return fetched
 
-    def _detect(self, batch: Batch) -> list[tuple[int, Told]]:
-        """What the batch's readings bring, each with the place of its record; so many at a time as fit a cache."""
+    def _detect(self, batch: Batch) -> tuple[list[tuple[int, Told]], int]:
+        """What the batch's readings bring, each with the place of its record, and how many windows were scored.
+
+        So many readings at a time as fit a cache.
+        """
         found: list[tuple[int, Told]] = []
+        windows = 0
         for begin, parts in batch.portions(self._portion):
             told = self._profiles.fleet.step(parts)
             found += [(batch.place(begin + one.position), one) for one in told]
             self._set_aside(batch, begin, parts)
             for part in parts:
                 evidence = self._profiles.fleet.detectors[part.profile].evidence
-                self.counts.windows += len(evidence.due) if evidence else 0
-        return found
+                windows += len(evidence.due) if evidence else 0
+        return found, windows
 
     def _steps(self, batch: Batch, told: Sequence[tuple[int, Told]]) -> list[Step]:
         """What the batch changes in each partition: alerts and dead letters that were not told before."""
-        kafka = self._settings.kafka
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        kafka, now = self._settings.kafka, _now()
         messages: dict[int, list[Message]] = {partition: [] for partition in batch.ends}
         for partition, held in self.holdings.held.items():
             if held.gap and partition in batch.ends:
                 gap = state_gap(kafka.readings_topic, batch, partition, held.told_until)
-                messages[partition].append(alert_message(_detected(gap, now), kafka.alerts_topic))
+                messages[partition].append(self._message(gap, now))
         for place, one in told:
             if batch.offset[place] >= self.holdings.held[one.partition].told_until:
-                messages[one.partition].append(alert_message(_detected(one.alert, now), kafka.alerts_topic))
+                messages[one.partition].append(self._message(one.alert, now))
         for partition, offset, letter in batch.dead_letters(kafka):
             if offset >= self.holdings.held[partition].told_until:
                 messages[partition].append(letter)
@@ -240,11 +246,9 @@ class Worker:
     def _hear(self) -> None:
         """Take people's answers in, each in a step of its own."""
         for partition, told, feedback in self._answers.hear(self._profiles.fleet, self.holdings.held):
-            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            topic = self._settings.kafka.alerts_topic
-            held = self.holdings.held[partition]
+            now, held = _now(), self.holdings.held[partition]
             held.feedback.update(feedback)
-            messages = [alert_message(_detected(one.alert, now), topic) for one in told]
+            messages = [self._message(one.alert, now) for one in told]
             self._finish([Step(partition, held.position, messages)])
 
     def _swap(self) -> None:
@@ -322,16 +326,19 @@ class Worker:
         """Messages that are not answered for yet, of the partitions held, as far as fetching knows."""
         return sum(self._transport.behind(partition, one.position) for partition, one in self.holdings.held.items())
 
-    def _count(self, batch: Batch, told: Sequence[tuple[int, Told]]) -> None:
-        windows = self.counts.windows - self._windows_before
-        self._windows_before = self.counts.windows
+    def _message(self, alert: Alert, now: str) -> Message:
+        """An alert as it is told: detected now."""
+        return alert_message(msgspec.structs.replace(alert, detected_at=now), self._settings.kafka.alerts_topic)
+
+    def _count(self, batch: Batch, told: Sequence[tuple[int, Told]], windows: int) -> None:
         self._numbers.count(batch, [one for _, one in told], windows)
         counts = self.counts
         counts.steps += 1
+        counts.windows += windows
         counts.readings += sum(len(part.readings) for part in batch.parts)
         counts.alerts += len(told)
         counts.dead_letters += len(batch.rejected)
 
 
-def _detected(alert: Alert, now: str) -> Alert:
-    return msgspec.structs.replace(alert, detected_at=now)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,6 +11,7 @@ import numpy as np
 from stream_detector.detect.changes import Change
 from stream_detector.detect.quality.batch import Batch, muted
 from stream_detector.detect.state import Fields, SensorTable
+from stream_detector.detect.watermark import START
 from stream_detector.records import Bools, Ints, Readings
 
 FIELDS: Fields = [
@@ -29,18 +30,15 @@ class Clock:
 
     def believed(self, readings: Readings) -> Ints:
         """The readings' times (N,), the least integer for those that are too far ahead of their arrival."""
-        if readings.received_ms is None:
-            return readings.time_ms
-        ahead = readings.time_ms - readings.received_ms > self.ahead_ms
-        return np.where(ahead, np.iinfo(np.int64).min, readings.time_ms)
+        ahead = self._ahead(readings)
+        return readings.time_ms if ahead is None else np.where(ahead, START, readings.time_ms)
 
     def admit(self, batch: Batch) -> tuple[Bools | None, list[Change]]:
         """Which readings (N,) to take in, None for all of them; and what there is to tell."""
-        readings = batch.readings
-        if readings.received_ms is None:
+        readings, state = batch.readings, self.table.state
+        skewed = self._ahead(readings)
+        if skewed is None:
             return None, []
-        state = self.table.state
-        skewed = readings.time_ms - readings.received_ms > self.ahead_ms
         flagged = state["q_skewed"][readings.sensor] > 0
         if not (skewed.any() or flagged.any()):
             return None, []
@@ -49,6 +47,13 @@ class Clock:
             change for i in np.flatnonzero(notable).tolist() if (change := self._note(batch, i, bool(skewed[i])))
         ]
         return ~skewed, changes
+
+    def _ahead(self, readings: Readings) -> Bools | None:
+        """Which readings (N,) are dated too far behind their arrival; None where arrivals are not known."""
+        if readings.received_ms is None:
+            return None
+        ahead: Bools = readings.time_ms - readings.received_ms > self.ahead_ms
+        return ahead
 
     def _note(self, batch: Batch, i: int, skewed: bool) -> Change | None:
         """Open with the first reading that is set aside, close with the first that is not."""
