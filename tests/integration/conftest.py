@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from stream_detector.local import Servers, running
+from tests.integration.streams import weights
 
 KAFKA = os.environ.get("STREAM_DETECTOR_TEST_KAFKA", "")
 REDIS = os.environ.get("STREAM_DETECTOR_TEST_REDIS", "")
@@ -37,3 +39,9 @@ def redis_url(servers: Servers) -> str:
 def topic() -> str:
     """What the names of a test's own topics and groups begin with."""
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Path]:
+    """Weights for the sensors of a plant, by their channels."""
+    return weights(tmp_path_factory.mktemp("weights"))

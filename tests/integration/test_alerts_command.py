@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from stream_detector.settings import KafkaSettings
 from stream_detector.streaming.envelope import alert_message
 from stream_detector.streaming.kafka_client import Message
 from stream_detector.streaming.topics import ensure_topics, produce
+from tests import alerts
 from tests.integration.commands import PATIENCE_S, fresh, run, start
 
 
@@ -28,33 +30,11 @@ def settings(kafka: str, topic: str) -> KafkaSettings:
     return fresh(kafka, topic, partitions=1)
 
 
-def alert(**changes: object) -> Alert:
-    """An alert with what matters here."""
-    plain = {
-        "alert_id": "6f0b1c52-6d0e-5a53-9d57-3f1e0d1b6b0a",
-        "seq": 2,
-        "kind": "anomaly",
-        "event": "updated",
-        "status": "firing",
-        "close_reason": None,
-        "severity": "warning",
-        "sensor_id": "pump-7",
-        "group": None,
-        "members": [],
-        "labels": {},
-        "summary": "pump-7: vibration is 7.2 where 1.9 to 3.4 was expected",
-        "starts_at": "2026-01-09T04:10:00Z",
-        "ends_at": None,
-        "window": {"start": "2026-01-08T19:55:00Z", "end": "2026-01-09T04:12:00Z"},
-        "detected_at": "2026-01-10T00:00:00Z",
-        "score": 9.13,
-        "peak_score": 9.13,
-        "p_value": 2.1e-05,
-        "threshold": None,
-        "channels": [],
-        "model": None,
-    }
-    return msgspec.convert({**plain, **changes}, Alert)
+alert = partial(
+    alerts.alert,
+    summary="pump-7: vibration is 7.2 where 1.9 to 3.4 was expected",
+    detected_at="2026-01-10T00:00:00Z",
+)
 
 
 def tell(settings: KafkaSettings, *alerts: Alert) -> list[str]:

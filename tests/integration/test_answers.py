@@ -25,7 +25,6 @@ from tests.integration.streams import (
     send,
     settings_for,
     told_twice,
-    weights,
 )
 from tests.integration.workers import WorkerProcess, wait_until, wait_until_answered
 
@@ -34,12 +33,6 @@ CALM, FAULT = 300, 5
 """Readings of each sensor before its fault, and in it."""
 SENSORS = ("pump-2", "pump-4", "pump-6")
 """One in each partition."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Path]:
-    """Weights for the sensors."""
-    return weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

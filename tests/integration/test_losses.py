@@ -24,7 +24,6 @@ from tests.integration.streams import (
     settings_for,
     told_twice,
     undisturbed,
-    weights,
 )
 from tests.integration.workers import Feeder, WorkerProcess, wait_for_progress, wait_until, wait_until_answered
 
@@ -38,12 +37,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalKaf
     home = tmp_path_factory.mktemp("servers")
     with LocalKafka(home / "kafka") as kafka, LocalRedis(home / "redis", keep=True) as store:
         yield kafka, store
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Path]:
-    """Weights for the sensors of the plant."""
-    return weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

@@ -23,17 +23,10 @@ from tests.integration.streams import (
     send,
     settings_for,
     undisturbed,
-    weights,
 )
 
 SENSORS, STEPS, PARTITIONS = 20, 420, 3
 NEXT_MS = START_MS + 1000 * STEPS
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Path]:
-    """Weights for the sensors of the plant."""
-    return weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

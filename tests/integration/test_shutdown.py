@@ -27,19 +27,12 @@ from tests.integration.streams import (
     send,
     settings_for,
     undisturbed,
-    weights,
 )
 from tests.integration.workers import Feeder, progress, wait_for_progress, wait_until, wait_until_answered
 
 COMMAND = Path(sys.executable).with_name("stream-detector")
 PARTITIONS = 3
 START_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], Path]:
-    """Weights for the sensors of the plant."""
-    return weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

@@ -22,18 +22,11 @@ from tests.integration.streams import (
     send,
     settings_for,
     undisturbed,
-    weights,
 )
 from tests.integration.workers import Feeder, WorkerProcess, progress, wait_until, wait_until_answered
 
 Made = dict[tuple[str, ...], Path]
 SENSORS, PARTITIONS = 20, 3
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Weights for the sensors of the plant."""
-    return weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from stream_detector.errors import DataError
 from stream_detector.records import Alert, Channel, Interval, ModelInfo, Threshold
 from stream_detector.streaming.envelope import DEAD_LETTER_HEADERS, alert_message, dead_letter, reason_of, restored
 from stream_detector.streaming.topics import Record
+from tests.alerts import alert
 
 HEADERS = st.lists(
     st.tuples(st.sampled_from(["trace", *DEAD_LETTER_HEADERS]) | st.text(max_size=5), st.binary(max_size=9)), max_size=9
@@ -43,35 +44,6 @@ ALERTS = st.builds(
     channels=st.lists(CHANNELS, max_size=2),
     model=st.none() | st.just(ModelInfo("encoder", "0f3a", "sha256:0f3a")),
 )
-
-
-def alert(**changes: object) -> Alert:
-    """An alert with what matters here."""
-    plain = {
-        "alert_id": "6f0b1c52-6d0e-5a53-9d57-3f1e0d1b6b0a",
-        "seq": 2,
-        "kind": "anomaly",
-        "event": "updated",
-        "status": "firing",
-        "close_reason": None,
-        "severity": "warning",
-        "sensor_id": "pump-7",
-        "group": None,
-        "members": [],
-        "labels": {},
-        "summary": "pump-7: vibration is high",
-        "starts_at": "2026-01-09T04:10:00Z",
-        "ends_at": None,
-        "window": {"start": "2026-01-08T19:55:00Z", "end": "2026-01-09T04:12:00Z"},
-        "detected_at": "2026-01-09T04:12:03Z",
-        "score": 9.13,
-        "peak_score": 9.13,
-        "p_value": 2.1e-05,
-        "threshold": None,
-        "channels": [],
-        "model": None,
-    }
-    return msgspec.convert({**plain, **changes}, Alert)
 
 
 def test_an_alert_is_a_cloud_event() -> None:
