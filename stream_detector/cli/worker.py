@@ -12,6 +12,7 @@ from stream_detector import settings as all_settings
 from stream_detector.cli.stopping import stoppable
 from stream_detector.settings import Settings
 from stream_detector.streaming.hot_swap import HotSwap
+from stream_detector.streaming.kafka_client import MAX_REQUEST_BYTES
 from stream_detector.streaming.profiles import Profiles
 from stream_detector.streaming.registry import open_registry
 from stream_detector.streaming.telemetry import Telemetry, serving
@@ -60,12 +61,10 @@ def worker(
 def make_topics(settings: Settings) -> None:
     """Create the topics that are missing, as the broker sees fit."""
     kafka = settings.kafka
-    names = (
-        kafka.readings_topic,
-        kafka.alerts_topic,
-        kafka.dead_letters_topic,
-        kafka.feedback_topic,
-        kafka.events_topic,
-    )
-    for name in sorted(ensure_topics(kafka, dict.fromkeys(names, BROKERS_CHOICE))):
+    names = (kafka.readings_topic, kafka.alerts_topic, kafka.feedback_topic, kafka.events_topic)
+    created = ensure_topics(kafka, dict.fromkeys(names, BROKERS_CHOICE))
+    # A dead letter is larger than the message was, by the headers that say why it is one.
+    room = {"max.message.bytes": str(MAX_REQUEST_BYTES)}
+    created |= ensure_topics(kafka, {kafka.dead_letters_topic: BROKERS_CHOICE}, room)
+    for name in sorted(created):
         logger.info("created the topic %s", name)

@@ -109,7 +109,8 @@ class LocalKafka(Server):
     def _format(self) -> None:
         """Make an empty directory a cluster's own, with the users that sign in by SCRAM."""
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        options = ["--cluster-id", cluster, "--config", PROPERTIES, "--ignore-formatted"]
+        # In one word: an id may begin with a dash, which would be taken for another option.
+        options = [f"--cluster-id={cluster}", "--config", PROPERTIES, "--ignore-formatted"]
         for name, password in self._secure.users.items() if self._secure else ():
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
                 options += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]

@@ -58,8 +58,8 @@ def translated(error: BaseException, kafka: KafkaSettings, doing: str) -> Stream
         )
     if isinstance(error, foreign.MessageSizeTooLargeError | foreign.RecordListTooLargeError):
         return TransportError(
-            f"a message is larger than its topic allows while {doing}: raise max.message.bytes of that topic to that "
-            "of the topic of the readings"
+            f"a message is larger than its topic allows while {doing}: raise max.message.bytes of that topic above "
+            "that of the topic of the readings: a dead letter has headers more than the message had"
         )
     if isinstance(error, foreign.UnknownTopicOrPartitionError):
         return TransportError(f"a topic does not exist on Kafka at {at} while {doing}: create it")

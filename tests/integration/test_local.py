@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -349,3 +350,11 @@ def started(directory: Path, *options: str) -> tuple[subprocess.Popen[str], str,
         ["/bin/sh", "-c", shell], capture_output=True, text=True, timeout=10, check=True
     ).stdout.split()
     return process, kafka, store
+
+
+def test_any_cluster_id_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in 64 begins with a dash, and is no option for that."""
+    monkeypatch.setattr("stream_detector.local.kafka.uuid.uuid4", lambda: uuid.UUID(bytes=b"\xfb" * 16))
+    with LocalKafka(tmp_path) as server:
+        assert server.address
+    assert "cluster.id=-_v7" in (tmp_path / "data" / "meta.properties").read_text(encoding="utf-8")

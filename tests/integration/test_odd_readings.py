@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
+from stream_detector.cli import worker as worker_command
 from stream_detector.settings import Settings
 from stream_detector.streaming.envelope import reason_of
-from stream_detector.streaming.topics import Record, read_topic
+from stream_detector.streaming.topics import Record, end_offsets, read_topic
 from tests.integration.streams import (
     START_MS,
     drain,
@@ -110,3 +111,16 @@ def test_a_sensor_that_no_weights_fit_goes_to_the_dead_letters(settings: Setting
     assert [json.loads(letter.value or b"") for letter in letters(settings)] == [strange, strange]
     assert all(reason_of(letter).startswith("no-weights: ") for letter in letters(settings))
     assert {sensor_id for _, sensor_id in outcome(settings, PARTITIONS).states} == {"pump-0"}
+
+
+def test_a_bad_message_as_large_as_may_be_holds_nothing_up(
+    kafka: str, redis_url: str, topic: str, made: dict[tuple[str, ...], Path]
+) -> None:
+    """As a dead letter it is larger than its own topic lets in; there is room for it, and what follows it comes in."""
+    settings = settings_for(kafka, redis_url, topic, made)
+    worker_command.make_topics(settings)
+    partitions = len(end_offsets(settings.kafka, settings.kafka.readings_topic))
+    bad = b"x" * (settings.kafka.max_message_bytes - 100)
+    send(settings, [(0, b"k", bad), (0, b"k", b'{"sensor_id": "pump-1", "timestamp": 1760000000000, "value": 1}')])
+    drain(settings, partitions)
+    assert [letter.value for letter in letters(settings)] == [bad]
