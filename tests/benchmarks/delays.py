@@ -1,11 +1,12 @@
 """How long it takes from sending a reading to reading its alert, committed, while a worker has much to do.
 
-One process sends at a steady pace, a second one reads alerts, the worker is in this one. Now and then a reading is far
-off; its own time is when it was sent, and its alert says that time.
+One process sends at a steady pace, what it made before the clock started; a second one reads alerts, the worker is in
+this one. Now and then a reading is far off; its own time is when it was to be sent, and its alert says that time.
 """
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 import numpy as np
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
 
 from stream_detector.records import Alert, parse_time
@@ -21,11 +22,12 @@ from stream_detector.settings import KafkaSettings, Settings
 from stream_detector.streaming.kafka_client import consumer_options
 from stream_detector.streaming.topics import end_offsets
 from tests.benchmarks.load import SENSORS, full_windows, new_worker, send, single
+from tests.benchmarks.prepared import play, request
 
 SECONDS = 20
 SETTLE_S = 3
-PREPARE_S = 25
-"""In which windows are filled before the sending begins."""
+PREPARE_S = 70
+"""In which windows are filled, and requests made, before the sending begins."""
 TICK_S = 0.01
 MARKS_A_SECOND = 20
 MARK = 1e6
@@ -33,31 +35,40 @@ MARK = 1e6
 
 @dataclass(frozen=True)
 class Delays:
-    """Of each alert; how many readings a second were sent, and what share of the full speed that is."""
+    """Of each alert; how many readings a second were sent, and what share of the full speed that is.
+
+    late_s: the longest that a request had to wait for the sender; the delays have it in them.
+    """
 
     seconds: list[float]
     sent_a_second: float
     share: float
+    late_s: float
+
+
+def schedule(topic: str, pace: float, begin_s: float) -> list[tuple[float, bytes]]:
+    """Requests with readings of all sensors in turn, every so often one that is far off, and when each is to go."""
+    rng = np.random.default_rng(3)
+    settled, every = int(pace * SETTLE_S), int(pace / MARKS_A_SECOND) // 10 * 10 + 1  # meets all sensors in turn
+    found, sent = [], 0
+    for tick in range(1, round((SETTLE_S + SECONDS) / TICK_S) + 1):
+        at_s = begin_s + tick * TICK_S
+        parts: dict[int, list[bytes]] = {}
+        for value in rng.normal(size=int(tick * TICK_S * pace) - sent).tolist():
+            far = MARK if sent > settled and sent % every == 0 else value
+            partition, message = single(sent, far, int(at_s * 1000))
+            parts.setdefault(partition, []).append(message)
+            sent += 1
+        found.append((at_s, request(topic, parts, int(at_s * 1000))))
+    return found
 
 
 def send_steadily(kafka: KafkaSettings, pace: float, begin_s: float, answer: Connection) -> None:
-    """Readings of all sensors in turn, every so often one that is far off; answers with the pace that was kept."""
-    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=5, batch_size=1 << 17)
-    rng = np.random.default_rng(3)
-    time.sleep(max(0.0, begin_s - time.time()))
-    sent, settled, total = 0, int(pace * SETTLE_S), int(pace * (SETTLE_S + SECONDS))
-    every = int(pace / MARKS_A_SECOND) // 10 * 10 + 1  # so that it meets all sensors in turn
-    while sent < total:
-        due = min(total, int((time.time() - begin_s) * pace), sent + every)
-        for value in rng.normal(size=due - sent).tolist():
-            far = MARK if sent > settled and sent % every == 0 else value
-            partition, message = single(sent, far, int(time.time() * 1000))
-            producer.send(kafka.readings_topic, value=message, partition=partition)
-            sent += 1
-        time.sleep(TICK_S)
-    answer.send(sent / (time.time() - begin_s))
-    producer.flush()
-    producer.close()
+    """Send the schedule; answers with the longest delay of a request."""
+    requests = schedule(kafka.readings_topic, pace, begin_s)
+    gc.freeze()
+    late_s = play(kafka.bootstrap_servers, requests)
+    answer.send(late_s)
 
 
 def read_alerts(kafka: KafkaSettings, until_s: float, answer: Connection) -> None:
@@ -99,9 +110,9 @@ def measure_delays(settings: Settings, pace: float, full: float) -> Delays:
         held = worker.holdings.held
         if any(held[partition].told_until < end for partition, end in ends.items()):
             raise RuntimeError("the worker did not even fill its windows: give it more time")
-        kept, delays = sending.recv(), reading.recv()
+        late_s, delays = sending.recv(), reading.recv()
     finally:
         worker.close()
         for helper in helpers:
             helper.join(20)
-    return Delays(delays, kept, kept / full)
+    return Delays(delays, pace, pace / full, late_s)
