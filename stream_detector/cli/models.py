@@ -54,22 +54,25 @@ def models_help() -> str:
     return (
         "List trained weights, and choose which are in use.\n\n"
         "A line is a model (or a name that you gave) with the channels of its sensors. Of its versions one is the "
-        "champion, which workers use; the newest 10 are kept, and all that were champion within 30 days."
+        "champion, which workers use, and one may be its shadow, which they try beside it; the newest 10 are kept, and "
+        "all that were champion within 30 days."
     )
 
 
 def list_command(line: LineOption = None, json: Json = False, config: Config = None) -> None:
-    """List the versions of every line, the newest first."""
+    """List the versions of every line, the newest first: which is in use, what was measured of each."""
     with open_registry(all_settings.load(config)) as registry, reader_may_leave():
         records = registry.records()
         if line is not None:
             records = [_line(records, line)]
+        tallies = {one.line.key: registry.counted(one.shadow) for one in records if one.shadow}
         if json:
             for record in records:
                 for version in reversed(record.versions):
-                    print_line(msgspec.json.encode(as_object(record.line, version)))
+                    tally = tallies.get(record.line.key) if version.status == "shadow" else None
+                    print_line(msgspec.json.encode(as_object(record.line, version, tally=tally)))
         elif records:
-            print_lines(Pipe(), records)
+            print_lines(Pipe(), records, tallies)
         else:
             typer.echo("There are no trained weights yet: run a trainer, or import some.")
 
@@ -78,12 +81,14 @@ def show(version: VersionName, line: LineOption = None, json: Json = False, conf
     """Show everything that is known of one version."""
     with open_registry(all_settings.load(config)) as registry, reader_may_leave():
         found = _versions(registry, version, line)
-        artifact = registry.get(found[0][1].digest)
+        artifact, shadows = registry.get(found[0][1].digest), registry.shadows()
         for one, it in found:
+            shadow = shadows.get(one.key)
+            tally = registry.counted(shadow) if shadow and shadow.digest == it.digest else None
             if json:
-                print_line(msgspec.json.encode(as_object(one, it, artifact)))
+                print_line(msgspec.json.encode(as_object(one, it, artifact, tally)))
             else:
-                print_version(Pipe(), one, it, artifact)
+                print_version(Pipe(), one, it, artifact, tally)
 
 
 def promote(
@@ -93,7 +98,7 @@ def promote(
     yes: Yes = False,
     config: Config = None,
 ) -> None:
-    """Make a version the champion of its line: workers take it over within seconds."""
+    """Make a version the champion of its line: workers take it over within seconds. A shadow is tried no longer."""
     with open_registry(all_settings.load(config)) as registry:
         found = _versions(registry, version, line)
         if len(found) > 1:

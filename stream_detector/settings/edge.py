@@ -165,6 +165,12 @@ class TrainerSettings(BaseModel):
         Literal["auto", "shadow", "manual"],
         Field(description="what becomes of weights that are not worse: in use at once, tried beside, or kept only"),
     ] = "auto"
+    shadow_share: Annotated[
+        float, Field(gt=0, le=1, description="share of the sensors on which workers try a shadow beside")
+    ] = 0.1
+    shadow_for: Annotated[
+        str, Field(description="how long each of these sensors is watched, by its own readings, before it is decided")
+    ] = "1h"
     history: Annotated[str, Field(description="how far back readings are learned from")] = "7d"
     max_sensors: Annotated[int, Field(ge=1, description="sensors that are learned from, for each line of weights")] = (
         500
@@ -181,9 +187,18 @@ class TrainerSettings(BaseModel):
         Field(description="where a training is kept to go on with after a crash  [default: the user's cache]"),
     ] = None
 
-    @field_validator("interval", "history")
+    @field_validator("interval", "shadow_for", "history")
     @classmethod
     def _a_span(cls, value: str) -> str:
         if not parse_duration(value):
             raise ValueError(f"the span {value!r} is nothing: give one like '6h'")
         return value
+
+    @model_validator(mode="after")
+    def _in_time(self) -> TrainerSettings:
+        if self.promotion == "shadow" and parse_duration(self.shadow_for) >= parse_duration(self.interval):
+            raise ValueError(
+                f"shadow_for ({self.shadow_for}) is not shorter than interval ({self.interval}): each shadow would be "
+                f"replaced by the next before it is decided on"
+            )
+        return self

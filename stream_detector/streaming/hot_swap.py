@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,14 +35,19 @@ class Use:
     window: int
 
 
+Look = Callable[[Registry, Mapping[str, Use]], None]
+"""Looks at the registry, for what profiles use."""
+
+
 class HotSwap:
-    """Watches the registry for a worker; `ready` hands over what it found."""
+    """Watches the registry for a worker; `ready` hands over what it found. also: who looks at it on the same thread."""
 
     def __init__(self, registry: Registry, weights: Weights, every_s: float = EVERY_S) -> None:
         self._registry, self._weights, self._every_s = registry, weights, every_s
         self._lock = threading.Lock()
         self._uses: Mapping[str, Use] = {}
         self._found: dict[str, Artifact] = {}
+        self.also: list[Look] = []
         self._refused: set[tuple[str, str]] = set()
         self._away = False
         self._stop = threading.Event()
@@ -85,7 +90,7 @@ class HotSwap:
             if (name, champion.digest) in self._refused:
                 continue
             try:
-                artifact = self._checked(champion.digest, use)
+                artifact = checked(self._registry, champion.digest, use)
             except (ArtifactError, ConfigError) as error:
                 self._refused.add((name, champion.digest))
                 logger.error("the weights %s are refused, the old ones go on: %s", champion.digest[:12], error)
@@ -93,18 +98,8 @@ class HotSwap:
             self._weights.adopt(use.line.model, artifact)
             with self._lock:
                 self._found[name] = artifact
-
-    def _checked(self, digest: str, use: Use) -> Artifact:
-        artifact = for_channels(self._registry.get(digest), use.line.channels)
-        model = artifact.model
-        if model.config.window != use.window:
-            raise ArtifactError(f"they are for windows of {model.config.window}, in use are windows of {use.window}")
-        noise = torch.randn((TRIED, use.window, len(artifact.channels)), generator=torch.Generator().manual_seed(0))
-        with torch.inference_mode():
-            scores = model.score(noise, 1)
-        if not all(torch.isfinite(part).all() for part in (scores.score, scores.expected, scores.lower, scores.upper)):
-            raise ArtifactError("they score windows of noise with values that are no numbers")
-        return artifact
+        for look in self.also:
+            look(self._registry, uses)
 
     def _watch(self) -> None:
         while not self._stop.wait(self._every_s):
@@ -115,3 +110,17 @@ class HotSwap:
                 if not self._away:
                     logger.warning("the registry of weights cannot be read, those at work go on: %s", error)
                 self._away = True
+
+
+def checked(registry: Registry, digest: str, use: Use) -> Artifact:
+    """Weights for a profile, tried on windows of noise; raises ArtifactError or ConfigError for those it cannot use."""
+    artifact = for_channels(registry.get(digest), use.line.channels)
+    model = artifact.model
+    if model.config.window != use.window:
+        raise ArtifactError(f"they are for windows of {model.config.window}, in use are windows of {use.window}")
+    noise = torch.randn((TRIED, use.window, len(artifact.channels)), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        scores = model.score(noise, 1)
+    if not all(torch.isfinite(part).all() for part in (scores.score, scores.expected, scores.lower, scores.upper)):
+        raise ArtifactError("they score windows of noise with values that are no numbers")
+    return artifact

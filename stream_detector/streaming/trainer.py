@@ -5,35 +5,32 @@ One round:
 1. Hold the lease: one trainer at a time. It is renewed all along, and every write names it.
 2. Read recent history (`history`), without disturbing anyone.
 3. For each line of weights: train a challenger and decide on it (`refresh`), keep it with its decision, promote it if
-   it passed and settings say so, and tell it on the topic of events.
+   it passed and settings say so, or have workers try it beside the champion, and tell it on the topic of events.
 
-What goes wrong with one line is said, and the next line's turn comes. Rounds follow at an interval; between them the
-latest readings are held against what the weights know, and drift brings the next round of its lines forward, once an
-interval. A trainer that is stopped in the middle leaves nothing half-written, and goes on where it was.
+What goes wrong with one line is said, and the next line's turn comes. Rounds follow at an interval. Between them the
+trials of shadows end when enough was counted (`shadow_verdict`), and the latest readings are held against what the
+weights know: drift brings the next round of its lines forward, once an interval. A trainer that is stopped in the
+middle leaves nothing half-written, and goes on where it was.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
 
 from stream_detector.errors import ArtifactError, ConfigError, DataError, FencedError, OutsideError, StreamDetectorError
 from stream_detector.models.artifact import Artifact
-from stream_detector.records import format_time
 from stream_detector.settings import Settings, parse_duration
 from stream_detector.streaming import history, profiles
+from stream_detector.streaming.events import Events
 from stream_detector.streaming.history import Recent
-from stream_detector.streaming.kafka_client import Message
 from stream_detector.streaming.lease import WAIT_S, Lease
 from stream_detector.streaming.refresh import InUse, Refreshed, aligned, latest, refresh
 from stream_detector.streaming.registry import Line, Registry
-from stream_detector.streaming.topics import ensure_topics, produce
+from stream_detector.streaming.shadow_verdict import Trials
 from stream_detector.training import drift
 from stream_detector.training.fit import Progress
 from stream_detector.training.sample import History
@@ -44,7 +41,7 @@ RETRY_S = 60.0
 LOOKS = 12
 """Looks for drift in an interval."""
 DRIFT_READINGS = 20_000
-BROKERS_CHOICE = -1
+TRIALS_EVERY_S = 5.0
 Bars = Callable[[], AbstractContextManager[Callable[[str], Progress]]]
 """For one round: progress, by the name of the work."""
 
@@ -68,6 +65,8 @@ class Trainer:
         self._device = profiles.device(settings.detector.device)
         self._interval_s = parse_duration(settings.trainer.interval) / 1000
         self._lease = Lease(registry)
+        self._events = Events(settings.kafka, clock)
+        self._trials = Trials(registry, settings.trainer, self._events)
         self._drifted: set[Line] = set()
 
     def stop(self) -> None:
@@ -104,6 +103,7 @@ class Trainer:
     def round(self, only: frozenset[Line] | None = None) -> Round:
         """Refresh all lines that have readings, or only some; raises an error that concerns them all."""
         done = Round()
+        self._trials.settle(self._lease.token)
         self._in_use.look()
         recent = self._read(parse_duration(self._settings.trainer.history))
         lines = [line for line in recent.histories if only is None or line in only]
@@ -143,11 +143,13 @@ class Trainer:
         if outcome == "promoted":
             reason = "; ".join(found.verdict.reasons)
             self._registry.promote(line, digest, reason, lease=self._lease.token)
+        elif outcome == "shadow":
+            self._registry.try_beside(line, digest, lease=self._lease.token)
         for reason in found.verdict.reasons:
             logger.info("%s: %s", line, reason)
         logger.info("%s: %s %s, trained from %s", line, digest[:12], outcome, (found.parent or "scratch")[:12])
         kind = {"promoted": "model.promoted", "refused": "model.refused"}.get(outcome, "model.trained")
-        self._tell(kind, line, digest, {**decision, "parent": found.parent and f"sha256:{found.parent}"})
+        self._events.tell(kind, line, digest, {**decision, "parent": found.parent and f"sha256:{found.parent}"})
         return outcome
 
     def _outcome(self, found: Refreshed) -> str:
@@ -166,7 +168,7 @@ class Trainer:
             return False
         self._drifted.add(line)
         logger.warning("%s: drift: %s", line, found.words)
-        self._tell("drift", line, champion.digest, {**found.to_json(), "reasons": [found.words]})
+        self._events.tell("drift", line, champion.digest, {**found.to_json(), "reasons": [found.words]})
         return True
 
     # -- between rounds ---------------------------------------------------------------------------------------------
@@ -176,9 +178,13 @@ class Trainer:
         until = time.monotonic() + pause_s
         look_every = max(self._interval_s / LOOKS, 1.0)
         look = time.monotonic() + look_every
+        trials = time.monotonic()
         while time.monotonic() < until:
             try:
                 self._lease.pulse()
+                if time.monotonic() >= trials and self._lease.token is not None:
+                    trials = time.monotonic() + TRIALS_EVERY_S
+                    self._trials.settle(self._lease.token)
                 if time.monotonic() >= look and self._lease.token is not None:
                     if moved := self._moved():
                         return moved
@@ -220,23 +226,6 @@ class Trainer:
                 f"the last {self._settings.trainer.history}; wait, or raise trainer.history"
             )
         return recent
-
-    def _tell(self, kind: str, line: Line, digest: str, more: Mapping[str, Any]) -> None:
-        """Publish an event; where that fails it is said, and nothing else is held up."""
-        event = {
-            "type": kind,
-            "at": format_time(round(self._clock() * 1000)),
-            "line": {"key": line.key, "model": line.model, "channels": list(line.channels)},
-            "digest": f"sha256:{digest}",
-            **more,
-        }
-        kafka = self._settings.kafka
-        headers = [("content-type", b"application/json")]
-        try:
-            ensure_topics(kafka, {kafka.events_topic: BROKERS_CHOICE})
-            produce(kafka, [Message(kafka.events_topic, line.key.encode(), msgspec.json.encode(event), headers)])
-        except StreamDetectorError as error:
-            logger.warning("%s: that it is %s could not be told: %s", line, kind, error)
 
     def _after(self, error: StreamDetectorError) -> float:
         """Say an error; how long to wait for the next attempt."""

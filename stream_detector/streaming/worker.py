@@ -42,6 +42,7 @@ from stream_detector.streaming.intake import Batch, Intake
 from stream_detector.streaming.kafka_client import Message
 from stream_detector.streaming.kafka_errors import USURPED
 from stream_detector.streaming.profiles import Profiles
+from stream_detector.streaming.shadow import Shadows
 from stream_detector.streaming.store import Store
 from stream_detector.streaming.store.connection import Patience
 from stream_detector.streaming.telemetry import Telemetry
@@ -108,6 +109,9 @@ class Worker:
         self._telemetry = telemetry or Telemetry()
         self._telemetry.ready = lambda: self.ready
         self._numbers = Numbers(self._telemetry, profiles, settings.worker.batch_size)
+        self._shadows = Shadows(settings, profiles, self._numbers)
+        if champions:
+            champions.also.append(self._shadows.look)
         self._looked_s = 0.0
         self.stopping = False
         self._closed = threading.Event()
@@ -210,6 +214,7 @@ class Worker:
             told = self._profiles.fleet.step(parts)
             found += [(batch.place(begin + one.position), one) for one in told]
             self._set_aside(batch, begin, parts)
+            self._shadows.step()
             for part in parts:
                 evidence = self._profiles.fleet.detectors[part.profile].evidence
                 windows += len(evidence.due) if evidence else 0
@@ -250,6 +255,7 @@ class Worker:
             held.feedback.update(feedback)
             messages = [self._message(one.alert, now) for one in told]
             self._finish([Step(partition, held.position, messages)])
+            self._shadows.renew()
 
     def _swap(self) -> None:
         """Go on with new champions, if there are any; all rows are saved with the word of it, in a step of its own."""

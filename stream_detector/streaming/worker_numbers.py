@@ -28,6 +28,12 @@ class Numbers:
         self.errors = telemetry.counter("errors", "errors of broker or store that the worker came back from", "kind")
         self.rebalances = telemetry.counter("rebalances", "times that the group gave or took partitions")
         self.swaps = telemetry.counter("swaps", "times that weights were swapped for others")
+        self.shadow_windows = telemetry.counter("shadow_windows", "windows scored by a challenger beside")
+        self.shadow_alerts = telemetry.counter(
+            "shadow_alerts",
+            "anomalies that open in those windows, by the challenger or the champion",
+            "weights",
+        )
         self.stage = telemetry.histogram("stage_seconds", "time of a step by stage", "stage")
         self.fill = telemetry.histogram("batch_fill", "windows of a batch by batch size", buckets=SHARES)
         self.lag = telemetry.gauge("lag_messages", "messages not answered for yet, of the partitions held")

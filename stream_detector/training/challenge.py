@@ -187,7 +187,7 @@ def _outcomes(
 def _compare_alarms(old: Outcome | None, new: Outcome, judged: Readings, budget: Budget, tolerance: float) -> _Answer:
     allowed = _allowed(judged, budget)
     base = max(allowed, old.alarms if old else 0)
-    most = _most_by_chance(base * (1 + tolerance))
+    most = most_by_chance(base * (1 + tolerance))
     passed = new.alarms <= most
     of = f"the champion {old.alarms}, " if old else ""
     words = (
@@ -207,7 +207,7 @@ def _allowed(judged: Readings, budget: Budget) -> float:
     return budget.alerts * spans / (budget.period_ms or math.inf)
 
 
-def _most_by_chance(expected: float) -> int:
+def most_by_chance(expected: float) -> int:
     """The largest count that chance (Poisson) exceeds at most once in a hundred times."""
     count, term = 0, math.exp(-min(expected, 700.0))
     if expected > 500:

@@ -18,7 +18,7 @@ from stream_detector.cli import main
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact, SensorSeed, TrainedOn, build
 from stream_detector.settings import load
-from stream_detector.streaming.registry import Line, open_registry
+from stream_detector.streaming.registry import Line, Tally, open_registry
 
 COMMAND = Path(sys.executable).with_name("stream-detector")
 LINE = Line("encoder", ("temperature", "[red]v\x1b"))
@@ -40,7 +40,8 @@ def artifact_of(seed: int) -> Artifact:
 
 ONE, TWO = artifact_of(1), artifact_of(2)
 A, B = ONE.digest[:12], TWO.digest[:12]
-DECISION: dict[str, Any] = {"passed": False, "reasons": ["it finds too few"], "numbers": {"recall": 0.25, "alarms": 3}}
+NUMBERS = {"recall": 0.25, "champion_recall": 0.5, "alarms": 3, "champion_alarms": 2, "loss": None, "planted": 96}
+DECISION: dict[str, Any] = {"passed": False, "reasons": ["it finds too few"], "numbers": NUMBERS}
 
 
 @pytest.fixture(params=["directory", "redis"], autouse=True)
@@ -143,11 +144,10 @@ def test_tables_that_can_be_read(typed: Typed) -> None:
     title, _, head, _, second, first = [line.rstrip() for line in out.splitlines()][:6]
     assert code == 0
     assert title == f"encoder ([red]v\\x1b, temperature)  line {LINE.key}"
-    assert head.split() == ["version", "status", "created", "(UTC)", "trained", "on", "metrics", "decision"]
-    assert (second.split()[:2], first.split()[:4]) == ([B, "refused"], [A, "champion", "2026-01-03", "04:05"])
-    for words in ("2026-01-01 to 2026-01-02, 12,345 readings, 7 sensors", "fit_loss 0.1235"):
-        assert words in first
-    assert "passed no, recall 0.25, alarms 3" in second
+    assert head.split() == ["version", "status", "created", "(UTC)", "loss", "false", "alarms", "recall"]
+    assert first.split() == [A, "in", "use", "2026-01-03", "04:05", "-", "-", "-"]
+    assert second.split() == [B, "refused", "2026-01-03", "04:05", "-", "3", "/", "2", "0.25", "/", "0.5"]
+    assert out.endswith("its own number / that of the weights that were in use then\n")
     code, out, _ = typed("show", B)
     lines = [line.split(maxsplit=1) for line in out.splitlines()]
     for row in (
@@ -160,6 +160,34 @@ def test_tables_that_can_be_read(typed: Typed) -> None:
         ["window", "16"],
     ):
         assert row in [[part.rstrip() for part in line] for line in lines]
+
+
+def test_a_shadow_is_shown(typed: Typed) -> None:
+    """With what workers have counted of it so far; a promotion by hand ends its trial."""
+    with open_registry(load()) as registry:
+        registry.promote(LINE, registry.put(ONE, LINE), "better")
+        registry.try_beside(LINE, registry.put(TWO, LINE, parent=ONE.digest))
+        (shadow,) = registry.shadows().values()
+    assert f"shadow {B}: no worker has scored a window with it yet" in typed("list")[1]
+    with open_registry(load()) as registry:
+        counts = {"windows": 1234, "sensors": 10, "challenger": 5, "champion": 3, "allowed": 2.5, "span_ms": 36_000_000}
+        registry.tally(shadow, "a:1", Tally(trial=1, **counts))
+    words = "1,234 windows of 10 sensors over 1 h, 5 alarms, the champion 3, the budget allows 2.5"
+    _, out, _ = typed("list")
+    assert f"shadow {B}: {words}" in out
+    assert [line.split()[1] for line in out.splitlines() if line.strip().startswith((A, B))] == ["shadow", "in"]
+    assert words in typed("show", B)[1]
+    assert words not in typed("show", A)[1]
+    objects = [json.loads(line) for line in typed("list", "--json")[1].splitlines()]
+    assert [(one["status"], one.get("counted", {}).get("windows")) for one in objects] == [
+        ("shadow", 1234),
+        ("champion", None),
+    ]
+    with open_registry(load()) as registry:
+        registry.tally(shadow, "b:1", Tally(trial=1, fault="\x1b[2J"))
+    assert "cannot be run: \\x1b[2J" in typed("list")[1]
+    assert typed("promote", B, "--yes")[0] == 0
+    assert "shadow" not in typed("list")[1]
 
 
 @pytest.mark.parametrize("place", ["directory"], indirect=True)

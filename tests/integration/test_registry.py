@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from stream_detector.errors import ArtifactError, FencedError, StoreError
 from stream_detector.models.artifact import Artifact, SensorSeed, TrainedOn, build
 from stream_detector.settings import ModelsSettings, RedisSettings, Settings
-from stream_detector.streaming.registry import Line, Registry, open_registry
+from stream_detector.streaming.registry import Line, Registry, Tally, open_registry
 from stream_detector.streaming.registry.directory import DirectoryPlace
 from stream_detector.streaming.registry.redis_place import CHUNK_BYTES, UPLOAD_SECONDS, RedisPlace
 from stream_detector.streaming.store.connection import Patience
@@ -446,6 +446,93 @@ def test_large_weights(shelf: Shelf) -> None:
         assert max(lengths) == CHUNK_BYTES <= 512 * 1024
 
 
+def test_a_shadow_is_tried_and_settled(shelf: Shelf) -> None:
+    """One a line at a time, with what was counted of it; settled it is the champion, or refused with its numbers."""
+    registry, other = shelf.open(), shelf.open()
+    for artifact in SMALL[:3]:
+        registry.put(artifact, LINE, decision={"passed": True, "status": "shadow", "reasons": ["good"]})
+    registry.promote(LINE, DIGESTS[0], "first")
+    for _ in range(2):
+        registry.try_beside(LINE, f"sha256:{DIGESTS[1]}")
+    registry.try_beside(LINE, DIGESTS[0])  # it is in use: there is nothing to try
+    (first,) = other.shadows().values()
+    assert (first.digest, first.trial, first.line) == (DIGESTS[1], 1, LINE)
+    registry.put(SMALL[1], LINE, decision={"passed": True, "status": "shadow"})
+    assert [one.status for one in registry.versions(LINE)] == ["challenger", "shadow", "champion"]
+    for name, windows in (("a:1", 5), ("a:1", 7), ("a:2", 10), (".b/:1", 100)):
+        assert other.tally(first, name, Tally(trial=1, windows=windows, sensors=windows, fault=None))
+    assert (registry.counted(first).windows, registry.counted(first).sensors) == (117, 110)
+    registry.try_beside(LINE, DIGESTS[2])
+    (second,) = other.shadows().values()
+    assert (second.digest, second.trial) == (DIGESTS[2], 2)
+    assert not other.tally(first, "a:1", Tally(trial=1, windows=7))
+    assert registry.counted(second) == Tally(trial=2)
+    assert [(one.status, one.decision["status"]) for one in registry.versions(LINE)][:2] == [
+        ("shadow", "shadow"),
+        ("challenger", "challenger"),
+    ]
+    with pytest.raises(ArtifactError, match="has ended meanwhile"):
+        registry.settle(first, True, "late", {})
+    registry.settle(second, False, "too loud", {"alarms": 9})
+    assert (registry.shadows(), registry.champion(LINE)) == ({}, DIGESTS[0])
+    newest = registry.versions(LINE)[0]
+    assert (newest.status, newest.decision) == (
+        "refused",
+        {"passed": False, "status": "refused", "reasons": ["good", "too loud"], "shadow": {"alarms": 9}},
+    )
+    registry.try_beside(LINE, DIGESTS[1])
+    (third,) = registry.shadows().values()
+    registry.settle(third, True, "quiet", {"alarms": 1})
+    assert [one.status for one in other.versions(LINE)] == ["refused", "champion", "former"]
+    assert other.versions(LINE)[1].decision["status"] == "promoted"
+    assert other.rollback(LINE) == DIGESTS[0]
+
+
+def test_a_trial_ends_with_the_champion(shelf: Shelf) -> None:
+    """Whoever changes the champion ends it, and so does a validation that refuses the shadow; a lease fences it."""
+    registry = shelf.open()
+    for artifact in SMALL[:3]:
+        registry.put(artifact, LINE)
+    registry.promote(LINE, DIGESTS[0], "first")
+
+    def end() -> None:
+        assert registry.shadows() == {}
+        assert all(one.status != "shadow" for one in registry.versions(LINE))
+        registry.try_beside(LINE, DIGESTS[1])
+
+    end()
+    registry.promote(LINE, DIGESTS[2], "by hand")
+    end()
+    registry.rollback(LINE)
+    end()
+    registry.put(SMALL[1], LINE, decision={"passed": False})
+    assert registry.versions(LINE)[1].status == "refused"
+    end()
+    (shadow,) = registry.shadows().values()
+    for write in (
+        lambda: registry.settle(shadow, True, "late", {}, lease="trainer:gone"),
+        lambda: registry.try_beside(LINE, DIGESTS[2], lease="trainer:gone"),
+    ):
+        with pytest.raises(FencedError):
+            write()
+    assert registry.shadows() == {LINE.key: shadow}
+    registry.promote(LINE, DIGESTS[1], "by hand")
+    assert (registry.shadows(), registry.champion(LINE)) == ({}, DIGESTS[1])
+    with pytest.raises(ArtifactError, match=f"has no version {DIGESTS[5][:12]}"):
+        registry.try_beside(LINE, DIGESTS[5])
+
+
+def test_the_shadow_stays(shelf: Shelf) -> None:
+    """However many versions come after it."""
+    registry = shelf.open()
+    registry.put(SMALL[0], LINE)
+    registry.try_beside(LINE, DIGESTS[0])
+    for artifact in SMALL[1:]:
+        registry.put(artifact, LINE)
+    assert DIGESTS[0] in {one.digest for one in registry.versions(LINE)}
+    assert DIGESTS[1] not in {one.digest for one in registry.versions(LINE)}
+
+
 def test_champions_are_cheap(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many lines there are, one call tells all their champions, without their histories."""
     registry = shelf.open()
@@ -462,9 +549,10 @@ def test_champions_are_cheap(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> N
     start = time.monotonic()
     found = registry.champions()
     print(f"\n30 champions: {(time.monotonic() - start) * 1000:.1f} ms")
+    assert registry.shadows() == {}
     assert sorted(one.line.model for one in found.values()) == sorted(f"line-{i}" for i in range(30))
     assert all(key == one.line.key and one.generation == 1 for key, one in found.items())
-    assert len(sent) == (1 if shelf.in_redis else 0)
+    assert len(sent) == (2 if shelf.in_redis else 0)
 
 
 def test_settings_choose_the_place(shelf: Shelf) -> None:

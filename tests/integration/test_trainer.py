@@ -25,7 +25,7 @@ from stream_detector.records import Alert, Feedback, Interval, encode, format_ti
 from stream_detector.settings import DetectorSettings, KafkaSettings, RedisSettings, Settings, TrainerSettings
 from stream_detector.streaming import history, lease
 from stream_detector.streaming.kafka_client import Message
-from stream_detector.streaming.registry import Line, Registry, open_registry
+from stream_detector.streaming.registry import Line, Registry, Tally, open_registry
 from stream_detector.streaming.topics import ensure_topics, produce, read_topic
 from stream_detector.streaming.trainer import Trainer
 from stream_detector.streaming.weights import Weights
@@ -209,8 +209,35 @@ def test_promotion_can_be_left_to_others(scene: Scene, registry: Registry, promo
     assert trainer.once().outcome == {LINE: status}
     assert registry.champion(LINE) is None
     (version,) = registry.versions(LINE)
-    assert (version.status, version.decision["status"], version.decision["passed"]) == ("challenger", status, True)
+    assert (version.status, version.decision["status"], version.decision["passed"]) == (status, status, True)
     assert scene.events()[-1]["type"] == "model.trained"
+    assert [shadow.digest for shadow in registry.shadows().values()] == ([version.digest] if status == "shadow" else [])
+
+
+def test_a_shadow_is_decided_on_between_rounds(scene: Scene, registry: Registry) -> None:
+    """By whichever trainer is at work when workers have seen enough: it goes on from what the registry holds."""
+    scene.send(noise())
+    shadowing = {"trainer__promotion": "shadow", "trainer__interval": "1h", "trainer__shadow_for": "10m"}
+    told(scene.command("--once", **shadowing))
+    (shadow,) = registry.shadows().values()
+    counts = {"windows": 500, "readings": 500, "sensors": 4, "challenger": 2, "champion": 2}
+    assert registry.tally(shadow, "a:1", Tally(trial=1, span_ms=4 * 9 * STEP_MS, **counts))
+    process = scene.command(**shadowing)
+    read_until(process, "the next training comes in")  # on the same readings it has trained the same weights
+    assert list(registry.shadows().values()) == [shadow]
+    assert (registry.champion(LINE), registry.counted(shadow).windows) == (None, 500)
+    began = time.monotonic()
+    registry.tally(shadow, "a:1", Tally(trial=1, span_ms=4 * 10 * STEP_MS, **counts))
+    text = read_until(process, "beside the champion it would have raised 2 alarms", 20)
+    assert time.monotonic() - began < 10
+    assert f"{shadow.digest[:12]} promoted" in text
+    assert (registry.champion(LINE), registry.shadows()) == (shadow.digest, {})
+    process.send_signal(signal.SIGTERM)
+    told(process, 10)
+    assert process.returncode == 0
+    event = scene.events()[-1]
+    assert (event["type"], event["digest"]) == ("model.promoted", f"sha256:{shadow.digest}")
+    assert (event["numbers"]["alarms"], event["numbers"]["champion_alarms"]) == (2, 2)
 
 
 def test_drift_is_told_and_followed(scene: Scene, registry: Registry) -> None:

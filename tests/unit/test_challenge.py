@@ -208,7 +208,7 @@ def test_too_little_is_no_basis() -> None:
 @pytest.mark.parametrize(("expected", "most"), [(0.0, 0), (1.0, 4), (5.0, 11), (20.0, 31), (1000.0, 1074)])
 def test_chance(expected: float, most: int) -> None:
     """The 99th percentile of a Poisson count, from a table."""
-    assert challenge._most_by_chance(expected) == most
+    assert challenge.most_by_chance(expected) == most
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 DIR/lines/KEY.json       a line's record, its champion included; replaced in one go
 DIR/artifacts/DIGEST/    an artifact, whole from the moment it has this name
+DIR/tallies/KEY/*.json   what each process has counted of the line's shadow
 DIR/leases/NAME.json     who holds a lease, and until when
 DIR/lock                 held by whoever writes; readers need no lock
 
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -26,7 +27,8 @@ from stream_detector.errors import ConfigError, OutputError, StoreError
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Packed
 from stream_detector.streaming.registry.place import Added, Change, fenced, lease_name, missing
-from stream_detector.streaming.registry.records import Champion, LineRecord, packed, unpacked
+from stream_detector.streaming.registry.records import Champion, LineRecord, Shadow, packed, unpacked
+from stream_detector.streaming.registry.tally import Tally
 
 LOCK_SECONDS = 30.0
 """Longest that a writer waits for another one, which may be writing large weights to a slow volume."""
@@ -73,15 +75,42 @@ class DirectoryPlace:
         leaders = (record.leader for record in self.records())
         return {leader.line.key: leader for leader in leaders if leader}
 
+    def shadows(self) -> dict[str, Shadow]:
+        """By key of the line."""
+        return {record.line.key: record.shadow for record in self.records() if record.shadow}
+
+    def tally(self, shadow: Shadow, name: str, tally: Tally) -> bool:
+        """Keep what one process has counted; False when the shadow's trial is over."""
+        with self._alone():
+            record = self.record(shadow.line.key)
+            if record is None or record.shadow != shadow:
+                return False
+            self._replace(self._tallies(shadow.line.key) / f"{quote(name, safe='')}.json", msgspec.json.encode(tally))
+        return True
+
+    def tallies(self, shadow: Shadow) -> dict[str, Tally]:
+        """What each process has counted of a shadow, by its name."""
+        place = self._tallies(shadow.line.key)
+        try:
+            found = {unquote(path.stem): self._read(path) for path in place.glob("*.json")}
+            return {name: msgspec.json.decode(data, type=Tally) for name, data in found.items() if data}
+        except OSError as error:
+            raise self._trouble(error) from error
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"{place} is damaged: delete it") from error
+
     def change(self, key: str, change: Change, lease: str | None, added: Added | None = None) -> LineRecord:
         """Write the artifact, then the record, then drop what no line keeps; alone, under the lock."""
         with self._alone():
             if lease is not None and not self._has(lease):
                 raise fenced(lease)
-            after = change(self.record(key))
+            before = self.record(key)
+            after = change(before)
             if added:
                 self._keep(added)
             self._replace(self._root / "lines" / f"{key}.json", packed(after))
+            if before and before.shadow != after.shadow:
+                shutil.rmtree(self._tallies(key), ignore_errors=True)
             self._sweep()
         return after
 
@@ -141,6 +170,9 @@ class DirectoryPlace:
     def _artifact(self, digest: str) -> Path:
         return self._root / "artifacts" / digest
 
+    def _tallies(self, key: str) -> Path:
+        return self._root / "tallies" / key
+
     def _keep(self, added: Added) -> None:
         place = self._artifact(added.digest)
         if added.there and place.is_dir():
@@ -180,7 +212,7 @@ class DirectoryPlace:
 
     def _replace(self, path: Path, data: bytes) -> None:
         """Write a file so that readers see the old or the new one, after a power cut too."""
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         with part.open("wb") as file:
             file.write(data)

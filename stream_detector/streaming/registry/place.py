@@ -8,7 +8,8 @@ from typing import Protocol, TypeAlias
 
 from stream_detector.errors import ArtifactError, FencedError
 from stream_detector.models.artifact import Packed
-from stream_detector.streaming.registry.records import Champion, LineRecord
+from stream_detector.streaming.registry.records import Champion, LineRecord, Shadow
+from stream_detector.streaming.registry.tally import Tally
 
 Change: TypeAlias = Callable[[LineRecord | None], LineRecord]
 """A line's record (None: there is none) to the one that takes its place. It may be called several times."""
@@ -38,11 +39,23 @@ class Place(Protocol):
     def champions(self) -> Mapping[str, Champion]:
         """By key of the line; in one round trip."""
 
+    def shadows(self) -> Mapping[str, Shadow]:
+        """By key of the line; in one round trip."""
+
+    def tally(self, shadow: Shadow, name: str, tally: Tally) -> bool:
+        """Keep what one process has counted of a shadow, in place of what it said before.
+
+        False, and nothing is kept, when the shadow's trial is over.
+        """
+
+    def tallies(self, shadow: Shadow) -> Mapping[str, Tally]:
+        """What each process has counted of a shadow, by its name; counts of an earlier one of its line may be left."""
+
     def change(self, key: str, change: Change, lease: str | None, added: Added | None = None) -> LineRecord:
         """Put another record in the place of a line's, as if nobody else did anything meanwhile.
 
-        The artifact that is added comes with it, artifacts that no line keeps any more go with it. Raises FencedError,
-        and changes nothing, when the lease is given and not current.
+        The artifact that is added comes with it; artifacts that no line keeps any more, and what was counted of another
+        shadow, go with it. Raises FencedError, and changes nothing, when the lease is given and not current.
         """
 
     def packed(self, digest: str) -> Packed:

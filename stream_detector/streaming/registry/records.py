@@ -1,4 +1,4 @@
-"""What a registry keeps of a line of weights, and how promoting and rolling back change it. Pure: no place, no clock.
+"""What a registry keeps of a line of weights, and how it is written down. Pure: no place, no clock.
 
 A line's record is written whole, as its checksum and its JSON; the checksum also tells two states apart.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -16,17 +16,13 @@ import msgspec
 from stream_detector.errors import ArtifactError, ConfigError, StoreError
 from stream_detector.models import MODELS
 from stream_detector.models.artifact import Artifact, TrainedOn
-from stream_detector.records import format_time, parse_time
+from stream_detector.records import format_time
 
 FORMAT = 1
-KEPT = 10
-"""Versions of a line that are kept because they are its newest."""
-KEPT_MS = 30 * 86_400_000
-"""How long a version is kept after it was the champion: a worker may have been away for so long."""
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
 CHECKSUM_CHARS = 64
 
-Status: TypeAlias = Literal["champion", "former", "challenger", "refused"]
+Status: TypeAlias = Literal["champion", "former", "shadow", "challenger", "refused"]
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -75,8 +71,20 @@ class Champion(msgspec.Struct, frozen=True):
     generation: int
 
 
+class Shadow(msgspec.Struct, frozen=True):
+    """The challenger that workers run beside a line's champion. trial: rises with every shadow of the line."""
+
+    line: Line
+    digest: str
+    since: str
+    trial: int
+
+
 class LineRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All of a line. before: what a rollback goes back to, the latest last. versions: in the order they were put."""
+    """All of a line. before: what a rollback goes back to, the latest last. versions: in the order they were put.
+
+    trials: how many shadows it has had.
+    """
 
     line: Line
     format: int = FORMAT
@@ -84,6 +92,8 @@ class LineRecord(msgspec.Struct, frozen=True, kw_only=True):
     champion: str | None = None
     before: tuple[str, ...] = ()
     versions: tuple[Version, ...] = ()
+    shadow: Shadow | None = None
+    trials: int = 0
 
     def version(self, digest: str) -> Version | None:
         """The version with this digest."""
@@ -132,73 +142,6 @@ def version_of(artifact: Artifact, digest: str, now_ms: int) -> Version:
         decision=decision,
         trained_on=artifact.trained_on,
         status="refused" if decision.get("passed") is False else "challenger",
-    )
-
-
-def added(record: LineRecord | None, line: Line, version: Version, now_ms: int) -> LineRecord:
-    """With one version more. One that is there already takes over the new metrics and decision, and no more."""
-    record = record or LineRecord(line=line)
-    there = record.version(version.digest)
-    if there is None:
-        return _pruned(msgspec.structs.replace(record, versions=(*record.versions, version)), now_ms)
-    status = version.status if there.promoted_at is None else there.status
-    renewed = msgspec.structs.replace(
-        there, metrics=version.metrics, decision=version.decision, parent=version.parent, status=status
-    )
-    return _with(record, renewed)
-
-
-def promoted(record: LineRecord | None, line: Line, digest: str, reason: str, now_ms: int) -> LineRecord:
-    """With another champion; the same one again changes nothing. Raises ArtifactError when it is not there."""
-    found = None if record is None else record.version(digest)
-    if record is None or found is None:
-        raise ArtifactError(f"the line {line} has no version {digest[:12]}: `stream-detector models list` shows those")
-    if record.champion == digest:
-        return record
-    # A version counts once among those before, so that going back and forth does not make the list longer.
-    before = tuple(one for one in (*record.before, record.champion) if one is not None and one != digest)
-    return _crowned(record, found, before, reason, now_ms)
-
-
-def rolled_back(record: LineRecord | None, line: Line, reason: str, now_ms: int) -> LineRecord:
-    """With the champion before; raises ArtifactError when there is none."""
-    found = record.version(record.before[-1]) if record and record.before else None
-    if record is None or found is None:
-        raise ArtifactError(f"the line {line} has no champion before the present one: there is nothing to go back to")
-    return _crowned(record, found, record.before[:-1], reason, now_ms)
-
-
-def _crowned(record: LineRecord, found: Version, before: Sequence[str], reason: str, now_ms: int) -> LineRecord:
-    now = format_time(now_ms)
-    old = record.version(record.champion) if record.champion else None
-    if old is not None:
-        record = _with(record, msgspec.structs.replace(old, status="former", until=now))
-    record = _with(
-        record, msgspec.structs.replace(found, status="champion", promoted_at=now, until=None, reason=reason)
-    )
-    changed = msgspec.structs.replace(
-        record, champion=found.digest, before=tuple(before), generation=record.generation + 1
-    )
-    return _pruned(changed, now_ms)
-
-
-def _with(record: LineRecord, version: Version) -> LineRecord:
-    versions = tuple(version if one.digest == version.digest else one for one in record.versions)
-    return msgspec.structs.replace(record, versions=versions)
-
-
-def _pruned(record: LineRecord, now_ms: int) -> LineRecord:
-    """Without the versions that nobody needs any more.
-
-    Kept are the champion, the one before, the newest, and every one that was champion until a short while ago: the
-    state of a worker that was running since then names no other.
-    """
-    kept = {record.champion, *record.before[-1:], *(one.digest for one in record.versions[-KEPT:])}
-    kept |= {one.digest for one in record.versions if one.until and parse_time(one.until) > now_ms - KEPT_MS}
-    return msgspec.structs.replace(
-        record,
-        versions=tuple(one for one in record.versions if one.digest in kept),
-        before=tuple(one for one in record.before if one in kept),
     )
 
 

@@ -1,6 +1,7 @@
 """A registry's place in Redis.
 
-A hash holds the records of all lines, another the champions alone, which workers ask for every other second. Each
+A hash holds the records of all lines, others the champions alone and the shadows alone, which workers ask for every
+other second. What workers count of a line's shadow is a hash that goes with the shadow, a field a process. Each
 artifact is a hash of chunks; it is uploaded under a name of its own that expires, and given its name by the same script
 that writes the record, so that nobody ever sees a part of one. All keys share the hash tag `{models}`.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -19,7 +20,15 @@ from stream_detector.errors import ArtifactError, StoreError
 from stream_detector.models.artifact import Packed
 from stream_detector.settings import RedisSettings
 from stream_detector.streaming.registry.place import Added, Change, fenced, lease_name, missing
-from stream_detector.streaming.registry.records import CHECKSUM_CHARS, Champion, LineRecord, packed, unpacked
+from stream_detector.streaming.registry.records import (
+    CHECKSUM_CHARS,
+    Champion,
+    LineRecord,
+    Shadow,
+    packed,
+    unpacked,
+)
+from stream_detector.streaming.registry.tally import Tally
 from stream_detector.streaming.store.connection import Link, Patience
 
 CHUNK_BYTES = 512_000
@@ -28,8 +37,10 @@ CHUNKS_A_REPLY = 8
 UPLOAD_SECONDS = 3_600
 """An upload that was never finished is gone after this."""
 ATTEMPTS = 100
-WRITE, UPLOAD, LEASE = (
-    files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in ("write", "upload", "lease")
+Kept = TypeVar("Kept", Champion, Shadow, Tally)
+WRITE, UPLOAD, LEASE, TALLY = (
+    files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    for name in ("write", "upload", "lease", "tally")
 )
 
 
@@ -41,6 +52,7 @@ class RedisPlace:
         self._base = f"{quote(settings.prefix, safe='')}:{{models}}:"
         self._records = f"{self._base}lines"
         self._champions = f"{self._base}champions"
+        self._shadows = f"{self._base}shadows"
 
     def close(self) -> None:
         """Close all connections."""
@@ -57,11 +69,21 @@ class RedisPlace:
 
     def champions(self) -> dict[str, Champion]:
         """By key of the line; in one round trip."""
-        stored = self._link.patiently(self._all_of(self._champions))
-        try:
-            return {key.decode(): msgspec.json.decode(one, type=Champion) for key, one in stored.items()}
-        except msgspec.MsgspecError as error:
-            raise StoreError(f"{self._champions} in Redis was not written by this program: delete it") from error
+        return self._decoded(self._champions, Champion)
+
+    def shadows(self) -> dict[str, Shadow]:
+        """By key of the line; in one round trip."""
+        return self._decoded(self._shadows, Shadow)
+
+    def tally(self, shadow: Shadow, name: str, tally: Tally) -> bool:
+        """Keep what one process has counted; False when the shadow's trial is over."""
+        keys = self._shadows, self._key("tallies", shadow.line.key)
+        arguments = shadow.line.key, msgspec.json.encode(shadow), name, msgspec.json.encode(tally)
+        return bool(self._call("EVAL", TALLY, len(keys), *keys, *arguments))
+
+    def tallies(self, shadow: Shadow) -> dict[str, Tally]:
+        """What each process has counted of a shadow, by its name."""
+        return self._decoded(self._key("tallies", shadow.line.key), Tally)
 
     def change(self, key: str, change: Change, lease: str | None, added: Added | None = None) -> LineRecord:
         """Write the changed record, and anew from what is there now when somebody else was faster."""
@@ -76,10 +98,13 @@ class RedisPlace:
             after = change(before)
             dropped = (before.digests if before else frozenset()) - after.digests
             leader = msgspec.json.encode(after.leader) if after.leader else b""
-            keys = [self._records, self._champions, self._key("lease", lease_name(lease or ""))]
+            shadow = msgspec.json.encode(after.shadow) if after.shadow else b""
+            keys = [self._records, self._champions, self._shadows, self._key("tallies", key)]
+            keys += [self._key("lease", lease_name(lease or ""))]
             keys += [self._key("artifact", added.digest if added else ""), upload or self._key("upload", "none")]
             keys += [self._key("artifact", digest) for digest in sorted(dropped)]
-            arguments = [key, stored[:CHECKSUM_CHARS], packed(after), leader, lease or "", "add" if added else ""]
+            arguments = [key, stored[:CHECKSUM_CHARS], packed(after), leader, shadow, lease or ""]
+            arguments += ["add" if added else ""]
             reply = self._call("EVAL", WRITE, len(keys), *keys, *arguments)
             if reply == b"fenced":
                 raise fenced(lease or "")
@@ -143,6 +168,13 @@ class RedisPlace:
 
     def _unpacked(self, stored: bytes) -> LineRecord:
         return unpacked(stored, f"a line in {self._records} in Redis at {self._link.address}")
+
+    def _decoded(self, key: str, kind: type[Kept]) -> dict[str, Kept]:
+        stored = self._link.patiently(self._all_of(key))
+        try:
+            return {name.decode(): msgspec.json.decode(one, type=kind) for name, one in stored.items()}
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"{key} in Redis was not written by this program: delete it") from error
 
     def _all_of(self, key: str) -> Any:
         return lambda: self._link.client.hgetall(key)

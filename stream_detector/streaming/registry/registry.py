@@ -6,6 +6,7 @@ is told by `generation`.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +19,10 @@ from uuid import uuid4
 from stream_detector.errors import ArtifactError, ConfigError
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact
-from stream_detector.streaming.registry import records
+from stream_detector.streaming.registry import changes, records
 from stream_detector.streaming.registry.place import Added, Place
-from stream_detector.streaming.registry.records import Champion, Line, LineRecord, Version
+from stream_detector.streaming.registry.records import Champion, Line, LineRecord, Shadow, Version
+from stream_detector.streaming.registry.tally import Tally, total
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 START = re.compile(r"[0-9a-f]{6,64}")
@@ -76,7 +78,7 @@ class Registry:
             now_ms,
         )
         whole = replace(artifact, parent=version.parent, decision=version.decision, created=version.created)
-        change = partial(records.added, line=line, version=version, now_ms=now_ms)
+        change = partial(changes.added, line=line, version=version, now_ms=now_ms)
         self._place.change(line.key, change, lease, Added(digest, whole.pack(), self._is_whole(digest)))
         return digest
 
@@ -98,8 +100,11 @@ class Registry:
         return self._place.champions()
 
     def promote(self, line: Line, digest: str, reason: str, *, lease: str | None = None) -> None:
-        """Make one of a line's versions its champion; raises ArtifactError when the line does not have it."""
-        change = partial(records.promoted, line=line, digest=_digest(digest), reason=reason, now_ms=self._now_ms())
+        """Make one of a line's versions its champion; raises ArtifactError when the line does not have it.
+
+        A trial of a shadow, which was held against the champion before, ends with it.
+        """
+        change = partial(changes.promoted, line=line, digest=_digest(digest), reason=reason, now_ms=self._now_ms())
         self._place.change(line.key, change, lease)
 
     def rollback(self, line: Line, reason: str = "rolled back") -> str:
@@ -107,8 +112,45 @@ class Registry:
 
         Raises ArtifactError when there is none.
         """
-        change = partial(records.rolled_back, line=line, reason=reason, now_ms=self._now_ms())
+        change = partial(changes.rolled_back, line=line, reason=reason, now_ms=self._now_ms())
         return self._place.change(line.key, change, None).champion or ""
+
+    def shadows(self) -> Mapping[str, Shadow]:
+        """The shadows of all lines that have one, by the line's key; as cheap to ask for as the champions."""
+        return self._place.shadows()
+
+    def try_beside(self, line: Line, digest: str, *, lease: str | None = None) -> None:
+        """Make one of a line's versions its shadow, in place of the one it has; the same again changes nothing.
+
+        Raises ArtifactError when the line does not have it.
+        """
+        change = partial(changes.tried, line=line, digest=_digest(digest), now_ms=self._now_ms())
+        self._place.change(line.key, change, lease)
+
+    def tally(self, shadow: Shadow, name: str, tally: Tally) -> bool:
+        """Keep what one process has counted of a shadow so far, in place of what it said before.
+
+        name: `SLOT:PROCESS`, so that a restarted worker adds to what it counted before. False, and nothing is kept,
+        when the shadow's trial is over.
+        """
+        return self._place.tally(shadow, name, tally)
+
+    def counted(self, shadow: Shadow) -> Tally:
+        """What all processes together have counted of a shadow."""
+        return total(shadow.trial, self._place.tallies(shadow))
+
+    def settle(
+        self, shadow: Shadow, passed: bool, reason: str, found: Mapping[str, Any], *, lease: str | None = None
+    ) -> None:
+        """End a shadow's trial: it is the champion now, or refused; found: plain values, kept in its decision.
+
+        Raises ArtifactError when the trial is over already.
+        """
+        plain = json.loads(json.dumps(dict(found)))
+        change = partial(
+            changes.settled, shadow=shadow, passed=passed, reason=reason, found=plain, now_ms=self._now_ms()
+        )
+        self._place.change(shadow.line.key, change, lease)
 
     def versions(self, line: Line) -> list[Version]:
         """All that is kept of a line, the newest first."""
