@@ -14,7 +14,7 @@ MODULE_OF = {
     "demo": "demo",
     "detect": "files",
     "train": "files",
-    "simulate": "files",
+    "simulate": "simulate",
     "evaluate": "evaluate",
     "pretrain": "files",
     "worker": "worker",

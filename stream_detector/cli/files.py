@@ -1,7 +1,8 @@
-"""The commands that need nothing but files: detect, train, simulate, pretrain."""
+"""The commands that need nothing but files: detect, train, pretrain."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,14 +16,15 @@ from stream_detector.errors import ConfigError
 from stream_detector.models import MODELS
 from stream_detector.records import encode
 from stream_detector.settings import DetectorSettings, Settings
-from stream_detector.simulate import FIELDS, simulate, write_csv
 from stream_detector.streaming import files, offline, profiles
 from stream_detector.streaming.answers_file import read_feedback
 from stream_detector.streaming.offline import Learning
+from stream_detector.streaming.weights import Weights
 from stream_detector.training import pretrain as pretraining
 from stream_detector.training.feedback import without_faults
 from stream_detector.training.fit import FitOptions
 from stream_detector.training.train import TrainOptions, train
+from stream_detector.training.transfer import configured, fine_tune
 
 PANEL = "On files"
 Files = Annotated[
@@ -51,7 +53,6 @@ def register(app: typer.Typer) -> None:
     for name, command in (
         ("detect", detect),
         ("train", train_command),
-        ("simulate", simulate_command),
         ("pretrain", pretrain_command),
     ):
         app.command(name, rich_help_panel=PANEL)(command)
@@ -127,6 +128,19 @@ def train_command(
     output: Annotated[Path, typer.Option(help="directory for the trained artifact", show_default=False)],
     model: ModelOption = None,
     window: Window = None,
+    begin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="DIR", help="go on from these weights, for sensors with little data; or from `encoder`"
+        ),
+    ] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="with --from: only the last layer learns, the rest stays as it is")
+    ] = False,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="a part of the model's configuration; may be repeated"),
+    ] = None,
     feedback: Annotated[
         Path | None, typer.Option(help="answers to alerts: confirmed anomalies and maintenance are not learned")
     ] = None,
@@ -141,15 +155,25 @@ def train_command(
 
     Use it with [bold]stream-detector detect FILE --model DIR[/]. A column label is not read.
     """
-    chosen = _settings(config, model=model, window=window, device=device).detector
-    if chosen.model not in MODELS:
+    chosen = _settings(config, window=window, device=device, **({} if begin else {"model": model})).detector
+    if begin is None and chosen.model not in MODELS:
         raise ConfigError(f"there is no model {chosen.model!r} to train: choose one of {', '.join(sorted(MODELS))}")
-    options = _training(chosen, FitOptions(epochs=epochs, seed=seed))
+    if begin is None and frozen:
+        raise ConfigError("--frozen keeps what was learned before: name these weights with --from")
+    if begin is not None and (model or window or given):
+        raise ConfigError("--from brings its model, window and configuration along: leave out --model, --window, --set")
+    options = replace(
+        _training(chosen, FitOptions(epochs=epochs, seed=seed)), config=configured(chosen.model, given or ())
+    )
     answers = read_feedback(feedback) if feedback else []
     table = files.read_tables(paths, time_unit=time_unit, ignore=ignore or ())
     history = without_faults(offline.history(table, table.order), answers)
+    start = Weights(chosen.window).artifact(str(begin), history.channels) if begin else None
     with show.bars(Console(stderr=True)) as progress:
-        artifact = train(history, options, progress("training"))
+        if start is None:
+            artifact = train(history, options, progress("training"))
+        else:
+            artifact = fine_tune(history, start, options, progress("training"), frozen=frozen)
     artifact.save(output)
     show.artifact_summary(Console(), artifact, output)
 
@@ -168,25 +192,6 @@ def pretrain_command(
         artifact = pretraining.pretrain(progress("pretraining"), window, steps, seed)
     artifact.save(output)
     show.artifact_summary(Console(), artifact, output)
-
-
-def simulate_command(
-    output: Annotated[
-        Path, typer.Option(help="CSV to write (.gz compresses); the faults go beside it", show_default=False)
-    ],
-    field: Annotated[str, typer.Option(help=f"what to simulate: {', '.join(FIELDS)}")] = "plant",
-    sensors: Annotated[int, typer.Option(min=1)] = 5,
-    rows: Annotated[int, typer.Option(min=1, help="readings of each sensor")] = 4000,
-    faults: Annotated[float, typer.Option(min=0, help="faults of each sensor, about")] = 2.0,
-    seed: Seed = 0,
-) -> None:
-    """Write readings of a simulated plant, payment system or ward with known faults.
-
-    The last column, label, is 1 inside a fault; NAME.faults.json names each fault's kind and time.
-    """
-    fleet = simulate(field, sensors=sensors, rows=rows, seed=seed, faults_per_sensor=faults)
-    write_csv(fleet, output)
-    show.fleet_summary(Console(), fleet, output)
 
 
 def _settings(config: Path | None, **given: Any) -> Settings:

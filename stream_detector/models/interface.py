@@ -56,7 +56,10 @@ class Model(Protocol):
         """
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """As of torch.nn.Module, like the four below: what fitting and artifacts need of it."""
+        """As of torch.nn.Module, like the five below: what fitting and artifacts need of it."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters with their names; those of the last layer begin with `head`."""
 
     def state_dict(self) -> dict[str, Any]:
         """All that is learned or prepared, by name."""

@@ -20,7 +20,7 @@ from stream_detector.detect.detector import DetectorOptions
 from stream_detector.errors import ArtifactError, ConfigError, DataError
 from stream_detector.models import MODELS
 from stream_detector.models.artifact import Artifact
-from stream_detector.records import Feedback, Readings
+from stream_detector.records import Feedback
 from stream_detector.settings import Overrides, Settings
 from stream_detector.streaming import profiles
 from stream_detector.streaming.history import Recent
@@ -34,14 +34,12 @@ from stream_detector.training.feedback import without_faults
 from stream_detector.training.fit import FitOptions, Progress
 from stream_detector.training.sample import History
 from stream_detector.training.train import TrainOptions, train
+from stream_detector.training.transfer import FINE_RATE, PATIENCE, aligned
 
 NEEDED = (5, 240)
 """Windows, and readings, that at least one sensor must have: for fitting, calibrating and deciding."""
 SHARES = (0.5, 0.25, 0.125)
 """Later parts of the history, for challengers that are to know nothing of what was before a drift."""
-FINE_RATE = 5e-4
-"""Weights that know something already are moved more carefully than fresh ones."""
-PATIENCE = 5
 MEASURED = ("loss", "alarms", "recall")
 """Numbers of the decision that are kept as the artifact's own; the rest is about the champion."""
 
@@ -94,16 +92,6 @@ class Refreshed:
     challenger: Artifact
     verdict: Verdict
     parent: str | None
-
-
-def aligned(history: History, champion: Artifact | None) -> History:
-    """The history with its channels in the weights' order."""
-    if champion is None or champion.channels == history.channels:
-        return history
-    order = [history.channels.index(name) for name in champion.channels]
-    readings = history.readings
-    values = readings.values[:, order]
-    return History(Readings(readings.sensor, readings.time_ms, values), history.sensor_ids, champion.channels)
 
 
 def latest(history: History) -> History:

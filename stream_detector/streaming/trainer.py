@@ -28,12 +28,13 @@ from stream_detector.streaming import history, profiles
 from stream_detector.streaming.events import Events
 from stream_detector.streaming.history import Recent
 from stream_detector.streaming.lease import WAIT_S, Lease
-from stream_detector.streaming.refresh import InUse, Refreshed, aligned, latest, refresh
+from stream_detector.streaming.refresh import InUse, Refreshed, latest, refresh
 from stream_detector.streaming.registry import Line, Registry
 from stream_detector.streaming.shadow_verdict import Trials
 from stream_detector.training import drift
 from stream_detector.training.fit import Progress
 from stream_detector.training.sample import History
+from stream_detector.training.transfer import aligned
 
 logger = logging.getLogger(__name__)
 RETRY_S = 60.0

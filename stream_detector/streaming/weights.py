@@ -108,7 +108,8 @@ def for_channels(artifact: Artifact, channels: Sequence[str]) -> Artifact:
     if not config.get("shared"):
         raise ArtifactError(
             f"the weights are for the channels {', '.join(artifact.channels)}, the data have {', '.join(channels)}: "
-            f"train on data like these, or name the channels alike"
+            f"train on data like these, name the channels alike, or take weights that look at each channel alone "
+            f"(the pretrained `encoder`, or one that was trained with `--set shared=true`)"
         )
     model = artifacts.build(artifact.model.name, {**config, "channels": len(channels)})
     model.load_state_dict(artifact.model.state_dict())

@@ -18,7 +18,7 @@ from stream_detector.detect.buffers import Buffers
 from stream_detector.detect.detector import seed_scale
 from stream_detector.detect.scoring import Scorer
 from stream_detector.detect.state import SensorTable
-from stream_detector.errors import DataError
+from stream_detector.errors import ConfigError, DataError
 from stream_detector.models.artifact import Artifact, SensorSeed, TrainedOn, build
 from stream_detector.models.interface import Model
 from stream_detector.records import Floats, Ints, Readings, format_time
@@ -41,13 +41,14 @@ MEMORY_WINDOWS = 40
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What to train. `config` overrides the model's own defaults."""
+    """What to train. config: overrides the model's own defaults. frozen: only the last layer of a champion learns."""
 
     model: str = "encoder"
     window: int = 100
     device: str = "cpu"
     fit: FitOptions = field(default_factory=FitOptions)
     config: Mapping[str, Any] = field(default_factory=dict)
+    frozen: bool = False
 
 
 def train(
@@ -99,7 +100,18 @@ def _first(history: History, options: TrainOptions, champion: Artifact | None) -
         return build(options.model, plain)
     model = build(champion.model.name, asdict(champion.model.config))
     model.load_state_dict(champion.model.state_dict())
+    if options.frozen:
+        _freeze(model)
     return model
+
+
+def _freeze(model: Model) -> None:
+    """Let only the last layer learn, which every model that learns calls its head."""
+    named = list(model.named_parameters())
+    if not named:
+        raise ConfigError(f"the model {model.name} learns nothing by steps: leave out --frozen")
+    for name, parameter in named:
+        parameter.requires_grad_(name.startswith("head"))
 
 
 def _windows(history: History, part: Readings, window: int, scales: Scales, limit: int) -> torch.Tensor:
