@@ -24,6 +24,7 @@ MODULE_OF = {
     "feedback": "feedback",
     "dead-letters": "dead_letters",
     "models": "models",
+    "replay": "replay",
     "schema": "schema",
 }
 """Where each command lives, in the order in which help shows them."""

@@ -7,7 +7,7 @@ nothing of what is inside messages.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -45,8 +45,31 @@ class TopicReader:
 
     def since(self, topic: str, since_ms: int, most: int) -> Iterator[Fetched]:
         """Committed messages from a time on (the broker's, of each) to the present end; the latest `most`, about."""
-        todo = self._places(topic, since_ms, most)
+        yield from self._read(topic, self._places(topic, since_ms, most))
+
+    def between(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Iterator[Fetched]:
+        """Committed messages from an offset up to another, by partition; both must be within `bounds`."""
+        some = {TopicPartition(topic, partition): (begin, end) for partition, (begin, end) in ranges.items()}
+        yield from self._read(topic, {place: span for place, span in some.items() if span[0] < span[1]})
+
+    def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """The first offset that is there and the present end, by partition; raises TransportError without the topic."""
+        with translating(self._kafka, f"looking for the topic {topic}"):
+            places = self._partitions(topic)
+            first = self._consumer.beginning_offsets(places, timeout_ms=REQUEST_TIMEOUT_MS)
+            ends = self._consumer.end_offsets(places, timeout_ms=REQUEST_TIMEOUT_MS)
+        return {place.partition: (first[place], ends[place]) for place in places}
+
+    def offsets_at(self, topic: str, time_ms: int) -> dict[int, int]:
+        """The first offset of a time or later (the broker's), by partition; none where all messages are older."""
+        with translating(self._kafka, f"looking for a time in {topic}"):
+            asked = dict.fromkeys(self._partitions(topic), max(time_ms, 0))
+            found = self._consumer.offsets_for_times(asked, timeout_ms=REQUEST_TIMEOUT_MS)
+        return {place.partition: one.offset for place, one in found.items() if one is not None}
+
+    def _read(self, topic: str, todo: dict[TopicPartition, tuple[int, int]]) -> Iterator[Fetched]:
         self._consumer.assign(list(todo))
+        self._consumer.resume(*todo)  # what was read to its end before stays paused otherwise
         for place, (begin, _) in todo.items():
             self._consumer.seek(place, begin)
         moved, before = time.monotonic(), {place: begin for place, (begin, _) in todo.items()}
@@ -76,16 +99,19 @@ class TopicReader:
         with translating(self._kafka, "reading"):
             return {place: self._consumer.position(place, timeout_ms=REQUEST_TIMEOUT_MS) or 0 for place in todo}
 
+    def _partitions(self, topic: str) -> list[TopicPartition]:
+        there = self._consumer.partitions_for_topic(topic)
+        if not there:
+            raise TransportError(
+                f"there is no topic {topic} on Kafka at {self._kafka.bootstrap_servers}: check its name, or "
+                f"start what sends to it"
+            )
+        return [TopicPartition(topic, partition) for partition in sorted(there)]
+
     def _places(self, topic: str, since_ms: int, most: int) -> dict[TopicPartition, tuple[int, int]]:
         """First offset to read and end of each partition that has something to read."""
         with translating(self._kafka, f"looking for the topic {topic}"):
-            there = self._consumer.partitions_for_topic(topic)
-            if not there:
-                raise TransportError(
-                    f"there is no topic {topic} on Kafka at {self._kafka.bootstrap_servers}: check its name, or "
-                    f"start what sends to it"
-                )
-            places = [TopicPartition(topic, partition) for partition in sorted(there)]
+            places = self._partitions(topic)
             ends = self._consumer.end_offsets(places, timeout_ms=REQUEST_TIMEOUT_MS)
             found = self._consumer.offsets_for_times(
                 dict.fromkeys(places, max(since_ms, 0)), timeout_ms=REQUEST_TIMEOUT_MS

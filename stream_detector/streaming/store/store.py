@@ -95,10 +95,7 @@ class Store:
         keys = self._keys(topic, partition)
         status, found = self._run([Call("claim", [keys.meta], [FORMAT, uuid4().hex])])[0]
         if status == b"newer":
-            raise ConfigError(
-                f"the state of {topic}[{partition}] was saved by a newer version of this program (format "
-                f"{int(found)}, this one knows {FORMAT}): upgrade it"
-            )
+            raise self._newer(topic, partition, int(found))
         meta: dict[bytes, bytes] = dict(zip(found[::2], found[1::2], strict=True))
         try:
             sensors = {
@@ -121,6 +118,40 @@ class Store:
             outbox=outbox,
         )
 
+    def look(self, topic: str, partition: int, sensor_ids: Sequence[str]) -> Claim | None:
+        """What is saved of some sensors, all of one moment; nobody is put out, and nothing can be written with it.
+
+        None where nothing was ever saved. Its outbox is left out.
+        """
+        keys, ids = self._keys(topic, partition), [one.encode("utf-8", "surrogatepass") for one in sensor_ids]
+        client = self._link.client
+        fields = self._link.patiently(lambda: client.hkeys(keys.meta))
+        profiles = [profile_of(field) for field in sorted(fields) if field.startswith(ROWS)]
+
+        def read() -> Any:
+            pipeline = client.pipeline(transaction=True)
+            pipeline.hgetall(keys.meta)
+            for profile in profiles:
+                pipeline.hmget(keys.sensors(profile), ids)
+            return pipeline.execute()
+
+        meta, *several = self._link.patiently(read)
+        if b"next_offset" not in meta:
+            return None
+        if int(meta[b"format"]) > FORMAT:
+            raise self._newer(topic, partition, int(meta[b"format"]))
+        stored = [{one: row for one, row in zip(ids, rows, strict=True) if row is not None} for rows in several]
+        return Claim(
+            topic=topic,
+            partition=partition,
+            epoch=int(meta[b"epoch"]),
+            step=int(meta.get(b"step", 0)),
+            next_offset=int(meta[b"next_offset"]),
+            meta=meta.get(b"meta", b""),
+            sensors={name: list(unpack_rows(rows, meta)) for name, rows in zip(profiles, stored, strict=True) if rows},
+            outbox=[],
+        )
+
     def save(self, saves: Sequence[PartitionSave]) -> None:
         """Write each partition's step whole or not at all, all in one round trip; sent again it changes nothing.
 
@@ -136,6 +167,13 @@ class Store:
             keys = self._keys(trim.topic, trim.partition)
             calls.append(Call("trim", [keys.meta, keys.outbox], [trim.epoch, trim.up_to]))
         self._write(calls, [(trim.topic, trim.partition) for trim in trims])
+
+    @staticmethod
+    def _newer(topic: str, partition: int, found: int) -> ConfigError:
+        return ConfigError(
+            f"the state of {topic}[{partition}] was saved by a newer version of this program (format {found}, this one "
+            f"knows {FORMAT}): upgrade it"
+        )
 
     def _keys(self, topic: str, partition: int) -> PartitionKeys:
         return PartitionKeys(self._prefix, self._group_id, topic, partition)
