@@ -36,6 +36,7 @@ class DetectorOptions:
     stride: int = 1
     threshold: str = thresholds.DEFAULT
     device: str = "cpu"
+    precision: str = "float32"
     source: str = "stream-detector"
     incidents: IncidentRules = field(default_factory=IncidentRules)
     quality: QualityRules = field(default_factory=QualityRules)
@@ -66,7 +67,7 @@ class Detector:
         )
         self.quality = Quality(self.table, window, options.quality)
         self.buffers = Buffers(self.table, window, options.stride, self.quality)
-        self.scorer = Scorer(artifact.model, torch.device(options.device), pulse)
+        self.scorer = Scorer(artifact.model, torch.device(options.device), pulse, options.precision)
         self.thresholds = _thresholds(artifact, options)
         self.incidents = Incidents(self.table, options.incidents)
         self.writer = self._writer()
@@ -128,7 +129,7 @@ class Detector:
                 f"{new.model.config.window}, in use are {len(old.channels)} and {old.model.config.window}: "
                 f"they cannot be swapped"
             )
-        scorer = Scorer(new.model, self.scorer.device, self.scorer.pulse)
+        scorer = self.scorer.like(new.model)
         judge = _thresholds(artifact, self.options)
         swap.reseat(self.table, self.buffers, judge, self.scorer, scorer, np.arange(len(self.table)))
         self.artifact, self.scorer, self.thresholds = artifact, scorer, judge
@@ -143,7 +144,7 @@ class Detector:
         ):
             swap.forget(self.table, self.thresholds, rows)
         else:
-            old = Scorer(former.model, self.scorer.device, self.scorer.pulse)
+            old = self.scorer.like(former.model)
             swap.reseat(self.table, self.buffers, self.thresholds, old, self.scorer, rows)
 
     def _writer(self) -> AlertWriter:

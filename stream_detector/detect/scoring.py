@@ -5,6 +5,7 @@ Knows the model's interface and the sensor's scale; nothing of thresholds.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,12 +14,17 @@ import torch
 
 from stream_detector.detect import scale
 from stream_detector.detect.due import Due
+from stream_detector.errors import ConfigError
 from stream_detector.models.interface import Model, Scores
 from stream_detector.records import Floats, Floats32
 
+logger = logging.getLogger(__name__)
 BUCKET = 64
 """Windows a call of the model. Always this many: kernels may round differently for another size, and then a
 score would depend on how many windows fell due together."""
+GPU_BUCKET = 1024
+"""The same on other devices than a CPU: smaller calls leave them idle, larger ones take memory and gain little."""
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 KEPT_BITS = 17
 """Bits of a score's fraction that are kept, about five digits; the rest is the noise of float arithmetic."""
 
@@ -41,12 +47,28 @@ class Scored:
 
 
 class Scorer:
-    """Runs a model over due windows; `pulse` is called between batches, for those who must not fall silent."""
+    """Runs a model over due windows; `pulse` is called between batches, for those who must not fall silent.
 
-    def __init__(self, model: Model, device: torch.device, pulse: Callable[[], None] = lambda: None) -> None:
-        self.model = model
+    precision: a name of `PRECISIONS`; with another than float32 the model's products are computed in it (autocast).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        pulse: Callable[[], None] = lambda: None,
+        precision: str = "float32",
+    ) -> None:
+        self.model: Model = model.to(device)
         self.device = device
         self.pulse = pulse
+        self.precision = precision
+        self._bucket = BUCKET if device.type == "cpu" else GPU_BUCKET
+        self._pinned = device.type == "cuda"
+
+    def like(self, model: Model) -> Scorer:
+        """Another model's, on the same device and in the same precision."""
+        return Scorer(model, self.device, self.pulse, self.precision)
 
     def score(self, due: Due) -> Scored:
         """Score the freshest steps of each window; see `Scored`."""
@@ -67,21 +89,57 @@ class Scorer:
         )
 
     def _run(self, windows: Floats32, steps: int) -> list[Floats32]:
-        """The model's five outputs for all windows, one bucket after another, the last one padded."""
+        """The model's five outputs for all windows, one bucket after another, the last one padded.
+
+        A device works on while the next bucket is made ready: nothing waits for it before the last one.
+        """
         B, _, C = windows.shape
-        shapes = [(B, steps)] + [(B, steps, C)] * 4
-        out = [np.empty(shape, np.float32) for shape in shapes]
+        out = [torch.empty(shape, pin_memory=self._pinned) for shape in [(B, steps)] + [(B, steps, C)] * 4]
+        start = 0
         with torch.inference_mode():
-            for start in range(0, B, BUCKET):
+            while start < B:
                 self.pulse()
-                part = windows[start : start + BUCKET]
-                size = len(part)
-                if size < BUCKET:
-                    part = np.concatenate([part, np.zeros((BUCKET - size, *part.shape[1:]), np.float32)])
-                scores = self.model.score(torch.from_numpy(part).to(self.device), steps)
-                for array, tensor in zip(out, _outputs(scores), strict=True):
-                    array[start : start + size] = tensor[:size].cpu().numpy()
-        return out
+                try:
+                    scores = self._call(windows[start : start + self._bucket], steps)
+                except torch.OutOfMemoryError as error:
+                    self._halve(windows.shape, error)
+                    continue
+                size = min(self._bucket, B - start)
+                for whole, part in zip(out, _outputs(scores), strict=True):
+                    whole[start : start + size].copy_(part[:size], non_blocking=self._pinned)
+                start += size
+            if self._pinned:
+                torch.cuda.synchronize(self.device)
+        return [whole.numpy() for whole in out]
+
+    def _call(self, part: Floats32, steps: int) -> Scores:
+        """One call of the model, always with as many windows."""
+        padding = self._bucket - len(part)
+        if padding:
+            part = np.concatenate([part, np.zeros((padding, *part.shape[1:]), np.float32)])
+        seen = torch.from_numpy(part)
+        if self._pinned:
+            seen = seen.pin_memory().to(self.device, non_blocking=True)
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            return self.model.score(seen.to(self.device), steps)
+
+    def _halve(self, shape: tuple[int, ...], error: torch.OutOfMemoryError) -> None:
+        """Go on with smaller calls; raises ConfigError when there are none."""
+        if self._bucket == 1:
+            raise ConfigError(
+                f"the memory of {self.device} does not hold the model {self.model.name} and one window of "
+                f"{shape[1]} readings and {shape[2]} channels: take a smaller model, or detector.device = 'cpu'"
+            ) from error
+        self._bucket //= 2
+        if self._pinned:
+            torch.cuda.empty_cache()
+        logger.warning(
+            "the memory of %s does not hold %d windows at once: going on with %d a call",
+            self.device,
+            2 * self._bucket,
+            self._bucket,
+        )
 
 
 def _outputs(scores: Scores) -> list[torch.Tensor]:

@@ -31,6 +31,10 @@ class DetectorSettings(BaseModel):
         str, Field(description="how a score becomes a decision: block-maximum, spot, dspot, fixed:X, quantile:Q")
     ] = "block-maximum"
     device: Annotated[str, Field(description="torch device: cpu, cuda, cuda:1, or auto")] = "auto"
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        Field(description="in which the model computes; less than float32 is quicker on a GPU, with coarser scores"),
+    ] = "float32"
 
     @field_validator("budget")
     @classmethod

@@ -185,6 +185,7 @@ def options(judged_by: DetectorSettings, settings: Settings, overrides: Override
         stride=judged_by.stride,
         threshold=judged_by.threshold,
         device=device(judged_by.device),
+        precision=judged_by.precision,
         incidents=IncidentRules(**rules),
         quality=QualityRules(quality.silent_after, quality.stuck_after, parse_duration(quality.clock_ahead)),
         overrides=overrides,

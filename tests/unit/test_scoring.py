@@ -8,7 +8,9 @@ import torch
 
 from stream_detector.detect.due import Due
 from stream_detector.detect.scoring import BUCKET, Scorer, fill_missing, round_bits
+from stream_detector.errors import ConfigError
 from stream_detector.models.encoder import Encoder, EncoderConfig
+from stream_detector.models.interface import Scores
 
 
 def due_of(windows: np.ndarray, steps: int = 1) -> Due:
@@ -97,3 +99,52 @@ def test_rounding_keeps_five_digits_and_tames_overflow() -> None:
     assert (rounded[0] * 2**17).is_integer()
     assert np.isfinite(rounded).all()
     assert rounded[3] == rounded[4] > 1e38
+
+
+class Crowded(Encoder):
+    """An encoder on a device whose memory holds a few windows only; calls: windows of each call that it took."""
+
+    def __init__(self, most: int) -> None:
+        torch.manual_seed(0)
+        super().__init__(EncoderConfig(window=32, channels=2))
+        self.most, self.calls = most, list[int]()
+        self.train(False)
+
+    def score(self, windows: torch.Tensor, steps: int) -> Scores:
+        """As a device does it."""
+        if len(windows) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        self.calls.append(len(windows))
+        return super().score(windows, steps)
+
+
+def test_a_full_memory_halves_the_calls_and_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """All windows are scored, as before but for rounding; that is said once, and stays so."""
+    windows = np.random.default_rng(0).normal(size=(100, 32, 2))
+    crowded = Crowded(20)
+    scorer = Scorer(crowded, torch.device("cpu"))
+    found = scorer.score(due_of(windows))
+    expected = Scorer(Crowded(BUCKET), torch.device("cpu")).score(due_of(windows))
+    np.testing.assert_allclose(found.score, expected.score, rtol=1e-4)
+    np.testing.assert_allclose(found.expected, expected.expected, rtol=1e-3, atol=1e-4)
+    scorer.score(due_of(windows))
+    assert crowded.calls == [16] * 14
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
+        "going on with 32 a call",
+        "going on with 16 a call",
+    ]
+
+
+def test_a_memory_for_no_window_at_all_is_said() -> None:
+    """In words that say what to do, once nothing is left to halve."""
+    with pytest.raises(ConfigError, match=r"does not hold the model encoder and one window of 32 readings.*'cpu'"):
+        Scorer(Crowded(0), torch.device("cpu")).score(due_of(np.zeros((3, 32, 2))))
+
+
+def test_less_precision_gives_coarser_scores_of_the_same_size(encoder: Encoder) -> None:
+    """bfloat16 has three digits."""
+    windows = np.random.default_rng(0).normal(size=(10, 32, 2))
+    fine = Scorer(encoder, torch.device("cpu")).score(due_of(windows)).score
+    coarse = Scorer(encoder, torch.device("cpu"), precision="bfloat16").score(due_of(windows)).score
+    assert (coarse != fine).any()
+    np.testing.assert_allclose(coarse, fine, rtol=0.05)
