@@ -139,3 +139,38 @@ def test_unfit_weights_are_refused(
     used = {detector.writer.model.digest for detector in profiles.fleet.detectors.values()}
     assert used == {f"sha256:{digest}" for digest in first.values()}
     assert len([record for record in caplog.records if "refused" in record.message]) == 1
+
+
+def test_a_rollback_holds_from_the_next_batch_on(settings: Settings, made: dict[str, Artifact]) -> None:
+    """Bad weights are in use, somebody goes back: the very next batch is judged by the former ones again."""
+    stream = plant(14, 120, PARTITIONS)
+    make_topics(settings, PARTITIONS)
+    with open_registry(settings) as registry:
+        first = {name: put(registry, name, artifact) for name, artifact in made.items()}
+        worker, champions = start(settings, registry)
+        portions = np.array_split(np.arange(len(stream.messages)), 3)
+
+        def judged_by() -> set[str]:
+            return {one.writer.model.digest[7:] for one in worker._profiles.fleet.detectors.values()}
+
+        def work(portion: np.ndarray) -> None:
+            end = worker.counts.readings + len(portion)
+            send(settings, [stream.messages[i] for i in portion])
+            while worker.counts.readings < end:
+                worker.step()
+            worker.step()  # what appeared in the last batch is watched from here on
+
+        work(portions[0])
+        second = {name: put(registry, name, other(artifact, 5)) for name, artifact in made.items()}
+        champions.look()
+        work(portions[1])
+        assert judged_by() == set(second.values())
+        for name in LINES:
+            assert registry.rollback(Line(name, LINES[name]), "it was worse") == first[name]
+        champions.look()
+        before = worker.counts.readings
+        send(settings, [stream.messages[i] for i in portions[2][:10]])
+        while worker.counts.readings == before:
+            worker.step()
+        assert judged_by() == set(first.values())
+        worker.close()
