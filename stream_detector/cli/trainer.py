@@ -14,14 +14,18 @@ import typer
 from rich.console import Console
 
 from stream_detector import settings as all_settings
-from stream_detector.cli import show
+from stream_detector.cli import logs, show
+from stream_detector.cli.logs import LogFormat
 from stream_detector.cli.stopping import stoppable
 from stream_detector.streaming.registry import open_registry
+from stream_detector.streaming.telemetry import Telemetry, serving
 from stream_detector.streaming.trainer import Bars, Trainer
 from stream_detector.training.fit import Progress
 
 PANEL = "Services"
 LINE_EVERY_S = 10.0
+HANGS_AFTER_S = 300.0
+"""Between two signs of life a trainer may make windows of all its readings, or wait for a broker that is away."""
 logger = logging.getLogger(__name__)
 
 
@@ -33,6 +37,7 @@ def register(app: typer.Typer) -> None:
 def trainer(
     once: Annotated[bool, typer.Option("--once", help="refresh the weights once, and end")] = False,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings")] = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Refresh the weights from recent readings, at an interval and when the sensors drift; workers pick them up.
 
@@ -40,14 +45,16 @@ def trainer(
     promoted only if they are not worse. Runs until it is stopped: SIGTERM ends it cleanly with exit code 0. A second
     trainer waits for the first to end.
     """
-    logging.getLogger("stream_detector").setLevel(logging.INFO)
     settings = all_settings.load(config)
+    logs.begin(settings, log_format)
+    telemetry = Telemetry(hangs_after_s=HANGS_AFTER_S)
     with open_registry(settings) as registry:
-        running = Trainer(settings, registry, _bars())
+        running = Trainer(settings, registry, _bars(), telemetry=telemetry)
         with stoppable(running.stop):
             if once:
                 running.once()
-            else:
+                return
+            with serving(telemetry, settings.http):
                 running.run()
 
 

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from stream_detector import settings as all_settings
+from stream_detector.cli import logs
+from stream_detector.cli.logs import LogFormat
 from stream_detector.cli.stopping import stoppable
 from stream_detector.settings import Settings
 from stream_detector.streaming.hot_swap import HotSwap
@@ -32,14 +34,15 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings")] = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Detect incidents in readings from Kafka, with the sensors' state in Redis; alerts go to a topic, exactly once.
 
     Runs until it is stopped: SIGTERM ends it cleanly with exit code 0. Start several to share the work. All settings
     come from the environment or the file; the defaults fit a Kafka and a Redis on this machine.
     """
-    logging.getLogger("stream_detector").setLevel(logging.INFO)
     settings = all_settings.load(config)
+    logs.begin(settings, log_format)
     make_topics(settings)
     registry = open_registry(settings)
     weights = Weights(settings.detector.window, registry)

@@ -22,6 +22,7 @@ from stream_detector.settings.detector import DetectorSettings, IncidentSettings
 from stream_detector.settings.edge import (
     HttpSettings,
     KafkaSettings,
+    LogSettings,
     ModelsSettings,
     RedisSettings,
     TrainerSettings,
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     worker: WorkerSettings = WorkerSettings()
     http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
     models: ModelsSettings = ModelsSettings()
     trainer: TrainerSettings = TrainerSettings()
 

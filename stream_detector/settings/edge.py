@@ -107,6 +107,16 @@ class RedisSettings(BaseModel):
         return value
 
 
+class LogSettings(BaseModel):
+    """How a worker and a trainer tell what they do."""
+
+    model_config = FROZEN
+
+    format: Annotated[
+        Literal["text", "json"], Field(description="lines for people, or one JSON object a line for programs")
+    ] = "text"
+
+
 class ModelsSettings(BaseModel):
     """Where trained weights are kept."""
 

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from stream_detector.errors import FencedError, OutsideError
@@ -27,20 +27,25 @@ class Stopped(Exception):  # noqa: N818
 
 
 class Lease:
-    """Held from `take` on, as long as `pulse` is called often. token: what every write has to name."""
+    """Held from `take` on, as long as `pulse` is called often, which tells `beat` so.
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    token: what every write has to name. well: whether the registry answered when it was asked last.
+    """
+
+    def __init__(self, registry: Registry, beat: Callable[[], None] = lambda: None) -> None:
+        self._registry, self._beat = registry, beat
         self._renewed_s = 0.0
         self.token: str | None = None
         self.stopping = False
+        self.well = False
 
     def take(self) -> None:
         """Hold the lease; waits, and says so, while another has it."""
         holder, told = f"{socket.gethostname()}:{os.getpid()}", False
         while self.token is None:
             self.pulse()
-            self.token = self._registry.lease(NAME, holder, LEASE_S)
+            with self._asking():
+                self.token = self._registry.lease(NAME, holder, LEASE_S)
             self._renewed_s = time.monotonic()
             if self.token is None:
                 if not told:
@@ -50,13 +55,26 @@ class Lease:
 
     def pulse(self) -> None:
         """Raise Stopped when it is time to end, FencedError when another has taken over; else renew when it is due."""
+        self._beat()
         if self.stopping:
             raise Stopped
         if self.token is not None and time.monotonic() - self._renewed_s > RENEW_S:
-            if not self._registry.renew(self.token, LEASE_S):
+            with self._asking():
+                held = self._registry.renew(self.token, LEASE_S)
+            if not held:
                 self.token = None
                 raise FencedError("another trainer has taken over: nothing was written; waiting for it to end")
             self._renewed_s = time.monotonic()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Note whether the registry answers."""
+        try:
+            yield
+        except OutsideError:
+            self.well = False
+            raise
+        self.well = True
 
     @contextmanager
     def until_stopped(self) -> Iterator[None]:

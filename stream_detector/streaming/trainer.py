@@ -21,7 +21,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from stream_detector.errors import ArtifactError, ConfigError, DataError, FencedError, OutsideError, StreamDetectorError
+from stream_detector.errors import (
+    ArtifactError,
+    ConfigError,
+    DataError,
+    FencedError,
+    OutsideError,
+    StreamDetectorError,
+    TransportError,
+)
 from stream_detector.models.artifact import Artifact
 from stream_detector.settings import Settings, parse_duration
 from stream_detector.streaming import history, profiles
@@ -31,6 +39,8 @@ from stream_detector.streaming.lease import WAIT_S, Lease
 from stream_detector.streaming.refresh import InUse, Refreshed, latest, refresh
 from stream_detector.streaming.registry import Line, Registry
 from stream_detector.streaming.shadow_verdict import Trials
+from stream_detector.streaming.telemetry import Telemetry
+from stream_detector.streaming.trainer_numbers import TrainerNumbers
 from stream_detector.training import drift
 from stream_detector.training.fit import Progress
 from stream_detector.training.sample import History
@@ -59,16 +69,30 @@ class Trainer:
     """See the module's docstring."""
 
     def __init__(
-        self, settings: Settings, registry: Registry, bars: Bars, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        registry: Registry,
+        bars: Bars,
+        clock: Callable[[], float] = time.time,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._settings, self._registry, self._bars, self._clock = settings, registry, bars, clock
         self._in_use = InUse(registry, settings)
         self._device = profiles.device(settings.detector.device)
         self._interval_s = parse_duration(settings.trainer.interval) / 1000
-        self._lease = Lease(registry)
+        telemetry = telemetry or Telemetry()
+        telemetry.ready = lambda: self.ready
+        self._lease = Lease(registry, telemetry.beat)
+        self._numbers = TrainerNumbers(telemetry, lambda: self._lease.token is not None)
+        self._kafka_away = False
         self._events = Events(settings.kafka, clock)
         self._trials = Trials(registry, settings.trainer, self._events)
         self._drifted: set[Line] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Registry and broker answered when they were asked last; also of a trainer that waits for another to end."""
+        return self._lease.well and not self._kafka_away
 
     def stop(self) -> None:
         """End soon, wherever it is; nothing stays half-written."""
@@ -103,6 +127,12 @@ class Trainer:
 
     def round(self, only: frozenset[Line] | None = None) -> Round:
         """Refresh all lines that have readings, or only some; raises an error that concerns them all."""
+        with self._numbers.round():
+            done = self._round(only)
+        self._numbers.done(bool(done.failed))
+        return done
+
+    def _round(self, only: frozenset[Line] | None) -> Round:
         done = Round()
         self._trials.settle(self._lease.token)
         self._in_use.look()
@@ -118,6 +148,7 @@ class Trainer:
                     raise  # the registry is away, or somebody else's: so it is for the other lines
                 except StreamDetectorError as error:
                     logger.warning("%s: %s", line, error)
+                    self._numbers.failed(error)
                     done.failed[line] = error
         return done
 
@@ -146,6 +177,7 @@ class Trainer:
             self._registry.promote(line, digest, reason, lease=self._lease.token)
         elif outcome == "shadow":
             self._registry.try_beside(line, digest, lease=self._lease.token)
+        self._numbers.refreshed(line, outcome, found.verdict.numbers)
         for reason in found.verdict.reasons:
             logger.info("%s: %s", line, reason)
         logger.info("%s: %s %s, trained from %s", line, digest[:12], outcome, (found.parent or "scratch")[:12])
@@ -168,6 +200,7 @@ class Trainer:
         if found is None or not found.seen:
             return False
         self._drifted.add(line)
+        self._numbers.drifted()
         logger.warning("%s: drift: %s", line, found.words)
         self._events.tell("drift", line, champion.digest, {**found.to_json(), "reasons": [found.words]})
         return True
@@ -209,9 +242,15 @@ class Trainer:
 
     def _read(self, span_ms: int, readings: int | None = None) -> Recent:
         now_ms = round(self._clock() * 1000)
-        recent = history.read(
-            self._settings, self._in_use.artifact, now_ms, span_ms, readings=readings, pulse=self._lease.pulse
-        )
+        try:
+            recent = history.read(
+                self._settings, self._in_use.artifact, now_ms, span_ms, readings=readings, pulse=self._lease.pulse
+            )
+        except TransportError:
+            self._kafka_away = True
+            raise
+        self._kafka_away = False
+        self._numbers.read(recent)
         logger.info(
             "read %d readings in %.1f s (%.0f a second): %d messages, %d of no use, %d too far back to read",
             recent.readings,

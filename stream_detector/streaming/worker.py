@@ -162,6 +162,7 @@ class Worker:
                 told, windows = self._detect(batch)
             self._checkpoint("scored")
             self._finish(self._steps(batch, told))
+            self._numbers.committed(fetched)
             self._count(batch, told, windows)
             self._pace = len(batch.offset) / (time.monotonic() - begin)
 
@@ -274,7 +275,7 @@ class Worker:
         with self._numbers.timed("save"):
             self.holdings.save(steps, self._profiles.fleet.dirty())
         self._checkpoint("saved")
-        with self._numbers.timed("publish"):
+        with self._numbers.transaction():
             self.holdings.publish(steps)
         self._checkpoint("published")
 
@@ -297,6 +298,8 @@ class Worker:
         self.counts.errors += 1
         fenced = isinstance(error, FencedError)
         self._numbers.errors.labels(type(error).__name__).inc()
+        if fenced:
+            self._numbers.fenced.inc()
         logger.log(logging.INFO if fenced else logging.WARNING, "%s", error)
         self.holdings.reclaim()
         pause = 0.0 if fenced and failures < 3 else min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** min(failures, 10))
@@ -325,8 +328,9 @@ class Worker:
     def _look(self) -> None:
         """Bring the numbers up to date that nobody counts one by one."""
         if time.monotonic() - self._looked_s > LOOK_EVERY_S:
-            self._numbers.look(len(self.holdings.held), self._lag)
             self._looked_s = time.monotonic()
+            self._store.ping()
+            self._numbers.look(len(self.holdings.held), self._lag)
 
     def _lag(self) -> int:
         """Messages that are not answered for yet, of the partitions held, as far as fetching knows."""

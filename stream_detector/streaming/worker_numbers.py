@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from stream_detector.detect.fleet import Told
+from stream_detector.records import parse_time
+from stream_detector.streaming.fetched import Fetched
 from stream_detector.streaming.intake import Batch
 from stream_detector.streaming.profiles import Profiles
 from stream_detector.streaming.telemetry import SHARES, STAGES, Telemetry
+
+DELAYS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class Numbers:
@@ -34,7 +38,18 @@ class Numbers:
             "anomalies that open in those windows, by the challenger or the champion",
             "weights",
         )
-        self.stage = telemetry.histogram("stage_seconds", "time of a step by stage", "stage")
+        self.fenced = telemetry.counter("fenced", "times that another worker had taken over what this one held")
+        self.transactions = telemetry.counter(
+            "transactions", "transactions of alerts and offsets, by how they ended", "outcome"
+        )
+        self.stage = telemetry.histogram(
+            "stage_seconds",
+            "time of a step by stage: save is the round trip to Redis, publish the transaction",
+            "stage",
+        )
+        self.delay = telemetry.histogram(
+            "delay_seconds", "from the broker's taking in of a batch's oldest message to its commit", buckets=DELAYS
+        )
         self.fill = telemetry.histogram("batch_fill", "windows of a batch by batch size", buckets=SHARES)
         self.lag = telemetry.gauge("lag_messages", "messages not answered for yet, of the partitions held")
         self.event_lag = telemetry.gauge("event_lag_seconds", "now less the newest reading's time")
@@ -42,8 +57,11 @@ class Numbers:
         self.open = telemetry.gauge("open_incidents", "anomalies open")
         self.partitions = telemetry.gauge("partitions", "partitions held")
         self.model = telemetry.gauge("model_info", "weights in use", "model", "version")
+        self.model_age = telemetry.gauge("model_age_seconds", "time since weights in use were made", "model", "version")
         for stage in STAGES:
             self.stage.labels(stage)
+        for outcome in ("committed", "aborted"):
+            self.transactions.labels(outcome)
         self._buffers = (0, 0, 0)
         self._models: set[tuple[str, str]] = set()
 
@@ -65,6 +83,23 @@ class Numbers:
             self.dead_letters.labels(reason.partition(":")[0]).inc()
         self._count_buffers()
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Time a transaction, and count how it ends; what is not known to be committed counts as aborted."""
+        outcome = "aborted"
+        try:
+            with self.timed("publish"):
+                yield
+            outcome = "committed"
+        finally:
+            self.transactions.labels(outcome).inc()
+
+    def committed(self, fetched: Sequence[Fetched]) -> None:
+        """What the messages of a batch bring is told."""
+        oldest_ms = min((int(one.timestamps_ms[0]) for one in fetched if len(one.timestamps_ms)), default=None)
+        if oldest_ms is not None:
+            self.delay.observe(max(0.0, time.time() - oldest_ms / 1000))
+
     def look(self, partitions: int, lag: Callable[[], int]) -> None:
         """Bring what goes up and down up to date; seldom, since it looks at every sensor."""
         detectors = self._profiles.fleet.detectors.values()
@@ -74,12 +109,15 @@ class Numbers:
         self.lag.set(lag())
         if newest := max(self._profiles.fleet.watermarks.of.values(), default=None):
             self.event_lag.set(time.time() - newest / 1000)
-        current = {(d.writer.model.name, d.writer.model.version) for d in detectors}
-        for gone in self._models - current:
+        made = {(d.writer.model.name, d.writer.model.version): d.artifact.created for d in detectors}
+        for gone in self._models - made.keys():
             self.model.remove(*gone)
-        for model in current:
+            self.model_age.remove(*gone)
+        for model, created in made.items():
             self.model.labels(*model).set(1)
-        self._models = current
+            # What needs no training was never made, and is never old.
+            self.model_age.labels(*model).set(time.time() - parse_time(created) / 1000 if created else 0.0)
+        self._models = set(made)
 
     def _count_buffers(self) -> None:
         counts = [d.buffers.counts for d in self._profiles.fleet.detectors.values()]

@@ -87,6 +87,10 @@ class Store:
                 policy,
             )
 
+    def ping(self) -> None:
+        """Return if Redis answers; for those who have nothing to save, and would not notice otherwise."""
+        self._link.patiently(self._link.client.ping)
+
     def claim(self, topic: str, partition: int) -> Claim:
         """Take a partition over: whoever held it before can write nothing any more; then load what was saved.
 
