@@ -81,8 +81,9 @@ class Encoder(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """What is expected (B, T, H, C): at step t and horizon h, of step t + h."""
-        seen = self._apart(windows)
-        hidden = self.encoder(self.embed(seen) + self.position, mask=self.look_back)
+        seen, T = self._apart(windows), windows.shape[1]
+        # A window shorter than those of the training ends at the same position.
+        hidden = self.encoder(self.embed(seen) + self.position[-T:], mask=self.look_back[:T, :T])
         expected: Tensor = self.head(hidden).unflatten(2, (len(self.horizons), seen.shape[2]))
         if self.config.shared:
             B, T, C = windows.shape

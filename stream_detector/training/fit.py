@@ -16,6 +16,7 @@ from stream_detector.training.checkpoint import Checkpoint, Progressed
 
 Progress: TypeAlias = Callable[[int, int, float], None]
 """Told after each step: steps done, steps in all, loss."""
+RATE = 2e-3
 HELD_BATCH = 256
 """Held-out windows looked at in one go."""
 
@@ -24,6 +25,7 @@ HELD_BATCH = 256
 class FitOptions:
     """How long and how fast; `steps` wins over `epochs` where the data would ask for more.
 
+    rate: the largest learning rate; None is the model's own, if it has an attribute `rate`, or else `RATE`.
     patience: looks at held-out windows without a better loss after which fitting stops; the best weights are then
     taken. 0 never looks. check_every: steps between two looks, and between two checkpoints.
     """
@@ -31,7 +33,7 @@ class FitOptions:
     epochs: int = 10
     steps: int = 400
     batch: int = 64
-    rate: float = 2e-3
+    rate: float | None = None
     seed: int = 0
     patience: int = 0
     check_every: int = 20
@@ -84,8 +86,9 @@ class _Run:
         self._model, self._parameters, self._windows, self._options = model, parameters, windows, options
         self._per_epoch = math.ceil(len(windows) / options.batch)
         self.steps = max(min(options.steps, options.epochs * self._per_epoch), 1)
-        self._optimiser = torch.optim.Adam(self._parameters, options.rate)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimiser, options.rate, total_steps=self.steps)
+        rate: float = options.rate if options.rate is not None else getattr(model, "rate", RATE)
+        self._optimiser = torch.optim.Adam(self._parameters, rate)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimiser, rate, total_steps=self.steps)
         self._chance = torch.Generator().manual_seed(options.seed)
         self.done = 0
         self.recent: list[float] = []
