@@ -19,7 +19,7 @@ SETS = {"nab": ("nab", "nab"), "touchstone": ("series/touchstone", "csv"), "smd"
 HEAD = """\
 # Quality of detection
 
-`python tests/benchmarks/quality.py DATA --output tests/benchmarks/quality.md`; every number comes from that command.
+`python tests/benchmarks/quality.py DATA{options}`; every number comes from that command.
 NAB: the Numenta Anomaly Benchmark. touchstone: ten sets of the streaming benchmark of that name. smd: four machines of
 the Server Machine Dataset. All models have one setting; nothing is tuned to a series.
 """
@@ -33,17 +33,22 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=Path("build/quality"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--models", default="encoder")
+    parser.add_argument("--sets", default=",".join(SETS), help="of these, in this order")
+    parser.add_argument("--no-baselines", action="store_true", help="the named models alone")
     given = parser.parse_args()
     pages = []
-    for name, (place, form) in SETS.items():
+    for name in given.sets.split(","):
+        place, form = SETS[name]
         kept = given.kept / name
-        arguments = ["--format", form, "--models", given.models, "--baselines", "--jobs", str(given.jobs)]
+        arguments = ["--format", form, "--models", given.models, "--jobs", str(given.jobs)]
+        arguments += [] if given.no_baselines else ["--baselines"]
         done = subprocess.run([COMMAND, "evaluate", given.data / place, *arguments, "--output", kept], check=False)
         if not (kept / "results.md").exists() or done.returncode not in (0, 1):  # 1: the page names what failed
             sys.exit(done.returncode or 1)
         page = (kept / "results.md").read_text(encoding="utf-8")
         pages.append(page.replace(f"# {name}\n", f"## {name}\n", 1))
-    given.output.write_text("\n".join([HEAD, *pages]), encoding="utf-8")
+    options = "".join(f" {word}" for word in sys.argv[2:] if word not in ("--kept", str(given.kept)))
+    given.output.write_text("\n".join([HEAD.format(options=options), *pages]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def compare(stack: Stack, diary: Diary, faults: Sequence[Fault]) -> bool:
         calm = ("KAFKA__GROUP_ID=calm", "KAFKA__ALERTS_TOPIC=alerts-calm", "KAFKA__DEAD_LETTERS_TOPIC=dead-calm")
         variables = [part for one in calm for part in ("--env", f"STREAM_DETECTOR_{one}")]
         stack.compose("run", "--detach", "--no-deps", *variables, "worker")
-        until("the calm worker is done", lambda: stack.left("calm") == 0, 300)
+        until("the calm worker is done", lambda: stack.left("calm") == 0, 900)
         told, expected = stack.alerts("alerts"), stack.alerts("alerts-calm")
         equal = by_incident(told) == by_incident(expected)
         gaps = sum(alert.kind == "state_gap" for alert in told)
