@@ -40,8 +40,8 @@ LEAST_SHARE = 1e-4
 """Added to every share of attention before its logarithm is taken, as published."""
 FAINTEST = -60.0
 """Logarithm of the least weight of a step: with less, products with small errors would be 0, all scores alike."""
-PART = 64
-"""Windows worked on in one go for a score: the bound on the memory that attention takes."""
+PART = 16
+"""Windows worked on in one go for a score: what attention takes of memory for more does not stay in a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,18 +214,19 @@ def prior(sigma: Tensor) -> Tensor:
 def discrepancy(series: Tensor, prior: Tensor) -> Tensor:
     """KL(P||S) + KL(S||P) of each step (B, T), the mean over the heads, for S (B, H, T, T) and the P of those nearby.
 
-    With `LEAST_SHARE` inside the logarithms both together are the sum of (S - P) (log S - log P). Far from a step P is
-    0; there the logarithms' difference is log(1 + S / LEAST_SHARE).
+    With `LEAST_SHARE` inside the logarithms both together are the sum of (S - P) (log S - log P). Where P is 0, as it
+    is far from a step, the logarithms' difference is log(1 + S / LEAST_SHARE).
     """
     T = series.shape[3]
     _distance, step = nearby(T, series.device)
     inside = (step >= 0) & (step < T)
-    step = step.clamp(0, T - 1)
-    far = torch.ones(T, T, device=series.device).scatter(1, step, 0.0)
-    apart = ((series / LEAST_SHARE).log1p() * series * far).sum(dim=3)
-    near = series.gather(3, step.expand(*series.shape[:2], -1, -1))
+    near = series.gather(3, step.clamp(0, T - 1).expand(*series.shape[:2], -1, -1)) * inside
+    # Of all steps as if the prior were 0 there; what that makes of those nearby is taken off again. In place, since
+    # memory for another (B, H, T, T) takes longer to come by than its logarithms.
+    apart = torch.einsum("bhts,bhts->bht", series, (series / LEAST_SHARE).log1p_())
     ratio = (near + LEAST_SHARE).log() - (prior + LEAST_SHARE).log()
-    return (apart + ((near - prior) * ratio * inside).sum(dim=3)).mean(dim=1)
+    close = (near - prior) * ratio * inside - near * (near / LEAST_SHARE).log1p()
+    return (apart + close.sum(dim=3)).mean(dim=1)
 
 
 def turned(x: Tensor) -> Tensor:
