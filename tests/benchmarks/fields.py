@@ -23,7 +23,7 @@ import numpy as np
 
 from stream_detector.evaluation.matching import match
 from stream_detector.records import Alert, parse_time
-from stream_detector.simulate import FIELDS, read_faults
+from stream_detector.simulate import FIELDS, faults_path, read_faults
 
 COMMAND = Path(sys.executable).with_name("stream-detector")
 MODELS = ("encoder", "anomaly-transformer", "tranad", "timesnet", "moving-z")
@@ -70,7 +70,7 @@ def judge(field: str, model: str, whole: Path, part: Path, directory: Path) -> O
     run("train", part, "--model", model, "--output", weights)
     run("detect", whole, "--model", weights, "--budget", BUDGET, "--output", alerts)
     told = [msgspec.json.decode(line, type=Alert) for line in alerts.read_bytes().splitlines()]
-    faults = read_faults(whole)
+    faults = read_faults(faults_path(whole))
     begin = min(fault.start_ms for fault in faults)
     interval_ms = FIELDS[field].interval_ms
     mine = [one for one in told if one.kind in JUDGED and parse_time(one.starts_at) >= begin - SETTLING * interval_ms]
