@@ -17,12 +17,14 @@ LogFormat = Annotated[
 ]
 
 
-def begin(settings: Settings, chosen: Literal["text", "json"] | None) -> None:
-    """Log what the program itself does from INFO on, in the form that was chosen."""
+def begin(settings: Settings, chosen: Literal["text", "json"] | None) -> bool:
+    """Log what the program itself does from INFO on, in the form that was chosen; whether that is for people."""
     logging.getLogger("stream_detector").setLevel(logging.INFO)
-    if (chosen or settings.log.format) == "json":
+    for_people = (chosen or settings.log.format) == "text"
+    if not for_people:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())
+    return for_people
 
 
 class JsonLines(logging.Formatter):

@@ -46,10 +46,10 @@ def trainer(
     trainer waits for the first to end.
     """
     settings = all_settings.load(config)
-    logs.begin(settings, log_format)
+    for_people = logs.begin(settings, log_format)
     telemetry = Telemetry(hangs_after_s=HANGS_AFTER_S)
     with open_registry(settings) as registry:
-        running = Trainer(settings, registry, _bars(), telemetry=telemetry)
+        running = Trainer(settings, registry, _bars(for_people), telemetry=telemetry)
         with stoppable(running.stop):
             if once:
                 running.once()
@@ -58,9 +58,9 @@ def trainer(
                 running.run()
 
 
-def _bars() -> Bars:
-    """Progress bars on a terminal, a line now and then elsewhere."""
-    return (lambda: show.bars(Console(stderr=True))) if sys.stderr.isatty() else _lines
+def _bars(for_people: bool) -> Bars:
+    """Progress bars for people at a terminal, a line now and then for everybody else."""
+    return (lambda: show.bars(Console(stderr=True))) if for_people and sys.stderr.isatty() else _lines
 
 
 @contextmanager

@@ -141,6 +141,7 @@ __all__ = [
     "HttpSettings",
     "IncidentSettings",
     "KafkaSettings",
+    "LogSettings",
     "ModelsSettings",
     "Overrides",
     "QualitySettings",

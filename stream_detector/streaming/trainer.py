@@ -40,6 +40,7 @@ from stream_detector.streaming.refresh import InUse, Refreshed, latest, refresh
 from stream_detector.streaming.registry import Line, Registry
 from stream_detector.streaming.shadow_verdict import Trials
 from stream_detector.streaming.telemetry import Telemetry
+from stream_detector.streaming.topic_reader import TopicReader
 from stream_detector.streaming.trainer_numbers import TrainerNumbers
 from stream_detector.training import drift
 from stream_detector.training.fit import Progress
@@ -53,6 +54,8 @@ LOOKS = 12
 """Looks for drift in an interval."""
 DRIFT_READINGS = 20_000
 TRIALS_EVERY_S = 5.0
+BROKER_EVERY_S = 30.0
+"""Between rounds nothing is read for hours: the broker is asked so often whether it is there, for /readyz."""
 Bars = Callable[[], AbstractContextManager[Callable[[str], Progress]]]
 """For one round: progress, by the name of the work."""
 
@@ -165,7 +168,8 @@ class Trainer:
             bar(done, total, loss)
 
         drifted = line in self._drifted
-        found = refresh(self._settings, line, recent, champion, drifted, progress, self._lease.pulse)
+        with self._numbers.training():
+            found = refresh(self._settings, line, recent, champion, drifted, progress, self._lease.pulse)
         self._lease.pulse()
         outcome = self._outcome(found)
         decision = {**found.verdict.to_json(), "status": outcome}
@@ -212,10 +216,13 @@ class Trainer:
         until = time.monotonic() + pause_s
         look_every = max(self._interval_s / LOOKS, 1.0)
         look = time.monotonic() + look_every
-        trials = time.monotonic()
+        trials = broker = time.monotonic()
         while time.monotonic() < until:
             try:
                 self._lease.pulse()
+                if time.monotonic() >= broker:
+                    self._ask_broker()
+                    broker = time.monotonic() + BROKER_EVERY_S
                 if time.monotonic() >= trials and self._lease.token is not None:
                     trials = time.monotonic() + TRIALS_EVERY_S
                     self._trials.settle(self._lease.token)
@@ -228,6 +235,18 @@ class Trainer:
                 look = time.monotonic() + look_every
             time.sleep(WAIT_S)
         return None
+
+    def _ask_broker(self) -> None:
+        """Note whether the broker answers; that it is away is said once."""
+        try:
+            with TopicReader(self._settings.kafka, self._lease.pulse) as reader:
+                reader.has(self._settings.kafka.readings_topic)
+        except TransportError as error:
+            if not self._kafka_away:
+                logger.warning("%s", error)
+            self._kafka_away = True
+        else:
+            self._kafka_away = False
 
     def _moved(self) -> frozenset[Line]:
         """The lines whose drift is told now."""

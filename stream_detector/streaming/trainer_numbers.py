@@ -27,6 +27,9 @@ class TrainerNumbers:
         self._failures = telemetry.counter("trainer_failures", "trainings that came to nothing", "kind")
         self._drifts = telemetry.counter("trainer_drifts", "lines of weights whose sensors were seen to drift")
         self._round = telemetry.histogram("trainer_round_seconds", "time of a round of all lines", buckets=MINUTES)
+        self._training = telemetry.histogram(
+            "trainer_training_seconds", "time to train and judge the weights of one line", buckets=MINUTES
+        )
         self._success = telemetry.gauge(
             "trainer_last_success_timestamp_seconds", "when a round last ended without a failure; seconds since 1970"
         )
@@ -44,6 +47,12 @@ class TrainerNumbers:
         except StreamDetectorError as error:
             self.failed(error)
             raise
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Time what one line takes."""
+        with self._training.time():
+            yield
 
     def done(self, failed: bool) -> None:
         """A round has ended."""

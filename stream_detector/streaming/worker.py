@@ -320,7 +320,8 @@ class Worker:
             time.sleep(POLL_MS / 1000)
 
     def _keep_alive(self) -> None:
-        """Called now and then while windows are scored: the group must not take this worker for dead."""
+        """Called now and then while windows are scored: neither group nor probe must take this worker for dead."""
+        self._telemetry.beat()
         if time.monotonic() - self._alive_s > ALIVE_EVERY_S:
             self._transport.keep_alive()
             self._alive_s = time.monotonic()

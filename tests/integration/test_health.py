@@ -12,18 +12,33 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from stream_detector.local import LocalRedis
+from stream_detector.detect.scoring import Scorer
+from stream_detector.local import LocalKafka, LocalRedis
 from stream_detector.local.server import free_ports
-from stream_detector.settings import HttpSettings, Settings
+from stream_detector.models.interface import Scores
+from stream_detector.records import Floats32
+from stream_detector.settings import (
+    DetectorSettings,
+    HttpSettings,
+    KafkaSettings,
+    QualitySettings,
+    RedisSettings,
+    Settings,
+    TrainerSettings,
+)
 from stream_detector.streaming.profiles import Profiles
+from stream_detector.streaming.registry import open_registry
 from stream_detector.streaming.telemetry import Telemetry, serving
+from stream_detector.streaming.trainer import Trainer
 from stream_detector.streaming.weights import Weights
 from stream_detector.streaming.worker import Worker
+from stream_detector.training.fit import Progress
 from tests.integration.streams import alerts_of, make_topics, plant, send, settings_for
 from tests.integration.workers import wait_until
 
@@ -49,6 +64,15 @@ def totals(port: int) -> dict[str, float]:
     for name, value in re.findall(r"^(\w+)(?:\{.*\})? (\S+)$", ask(port, "/metrics")[1], re.MULTILINE):
         found[name] = found.get(name, 0.0) + float(value)
     return found
+
+
+def long_steps(port: int) -> int:
+    """How many batches took more than 2.5 s to be judged."""
+    found = re.findall(
+        r'seconds_bucket{le="(?:2\.5|\+Inf)",stage="detect"} (\S+)$', ask(port, "/metrics")[1], re.MULTILINE
+    )
+    quick, every = map(float, found)
+    return int(every - quick)
 
 
 class AtWork(threading.Thread):
@@ -129,6 +153,35 @@ def test_a_loop_that_hangs_is_not_alive(kafka: str, redis_url: str, topic: str, 
         running.stop()
 
 
+def test_a_long_step_is_not_a_hang(
+    kafka: str, redis_url: str, topic: str, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a batch takes longer than a hang, its windows that are scored one bucket after another show the life."""
+    settings = settings_for(kafka, redis_url, topic, made)
+    make_topics(settings, PARTITIONS)
+    monkeypatch.setattr("stream_detector.detect.scoring.BUCKET", 8)
+    call = Scorer._call
+
+    def slow(self: Scorer, part: Floats32, steps: int) -> Scores:
+        time.sleep(0.2)
+        return call(self, part, steps)
+
+    monkeypatch.setattr(Scorer, "_call", slow)
+    telemetry = Telemetry(hangs_after_s=1.5)
+    with serving(telemetry, HttpSettings(port=free_ports(1)[0])) as port:
+        running = AtWork(settings, telemetry)
+        running.start()
+        wait_until(lambda: ask(port, "/readyz")[0] == 200, "it is ready")
+        send(settings, plant(SENSORS, 100, PARTITIONS).messages)
+        said, deadline = set(), time.monotonic() + 60
+        while not (long := long_steps(port)) and time.monotonic() < deadline:
+            said.add(ask(port, "/livez"))
+            time.sleep(0.05)
+        running.stop()
+    assert long, "no step was long enough to be taken for a hang"
+    assert said == {(200, "alive\n")}
+
+
 def test_a_worker_without_its_store_is_not_ready(kafka: str, store: LocalRedis, topic: str, made: Made) -> None:
     """Also when there is nothing to read; it is again when the store is back."""
     settings = settings_for(kafka, store.url, topic, made)
@@ -144,6 +197,95 @@ def test_a_worker_without_its_store_is_not_ready(kafka: str, store: LocalRedis, 
         wait_until(lambda: ask(port, "/readyz")[0] == 200, "it has found the store again", 40)
         assert ask(port, "/livez")[0] == 200
         running.stop()
+
+
+class Training(threading.Thread):
+    """A trainer in this process; it stands still in a round until `going` is set."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        super().__init__(daemon=True)
+        self.going, self.reached = threading.Event(), threading.Event()
+        self.registry = open_registry(settings)
+        self.trainer = Trainer(settings, self.registry, self._bars, telemetry=telemetry)
+
+    @contextmanager
+    def _bars(self) -> Iterator[Callable[[str], Progress]]:
+        self.reached.set()
+        self.going.wait(60)
+        yield lambda name: lambda done, total, loss: None
+
+    def run(self) -> None:
+        """Let it work."""
+        self.trainer.run()
+
+    def stop(self) -> None:
+        """End it cleanly."""
+        self.going.set()
+        self.trainer.stop()
+        self.join(60)
+        self.registry.close()
+
+
+def trainer_settings(kafka: str, redis_url: str, topic: str, directory: Path) -> Settings:
+    """Settings of a trainer with topics, a registry and a directory of its own."""
+    return Settings(
+        detector=DetectorSettings(model="moving-z", window=24),
+        quality=QualitySettings(clock_ahead="36500d"),
+        kafka=KafkaSettings(
+            bootstrap_servers=kafka,
+            group_id=topic,
+            readings_topic=f"{topic}-readings",
+            alerts_topic=f"{topic}-alerts",
+            feedback_topic=f"{topic}-feedback",
+            events_topic=f"{topic}-events",
+        ),
+        redis=RedisSettings.model_validate({"url": redis_url, "prefix": topic}),
+        trainer=TrainerSettings(directory=directory),
+    )
+
+
+def test_a_trainer_that_hangs_is_not_alive(kafka: str, redis_url: str, topic: str, tmp_path: Path) -> None:
+    """Until it goes on."""
+    settings = trainer_settings(kafka, redis_url, topic, tmp_path)
+    make_topics(settings, PARTITIONS)
+    send(settings, [one for one in plant(SENSORS, 420, PARTITIONS).messages if one[1].startswith(b"pump")])
+    telemetry = Telemetry(hangs_after_s=2.0)
+    with serving(telemetry, HttpSettings(port=free_ports(1)[0])) as port:
+        running = Training(settings, telemetry)
+        running.start()
+        assert running.reached.wait(60)
+        wait_until(lambda: ask(port, "/livez") == (503, "the loop hangs\n"), "it is known to hang", 15)
+        running.going.set()
+        name = "stream_detector_trainer_training_seconds_count"
+        wait_until(lambda: totals(port).get(name) == 1, "the line is trained")
+        wait_until(lambda: ask(port, "/livez")[0] == 200, "it is alive again", 15)
+        running.stop()
+    assert not running.is_alive()
+
+
+def test_a_trainer_without_its_broker_is_not_ready(
+    redis_url: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also between rounds, when it would read nothing for hours; it is again when the broker is back."""
+    monkeypatch.setattr("stream_detector.streaming.trainer.BROKER_EVERY_S", 0.5)
+    with LocalKafka(tmp_path / "kafka") as broker:
+        settings = trainer_settings(broker.address, redis_url, topic, tmp_path / "kept")
+        make_topics(settings, PARTITIONS)
+        send(settings, [one for one in plant(SENSORS, 420, PARTITIONS).messages if one[1].startswith(b"pump")])
+        telemetry = Telemetry()
+        with serving(telemetry, HttpSettings(port=free_ports(1)[0])) as port:
+            running = Training(settings, telemetry)
+            running.going.set()
+            running.start()
+            name = "stream_detector_trainer_last_success_timestamp_seconds"
+            wait_until(lambda: totals(port).get(name, 0) > 0, "a round is done")
+            wait_until(lambda: ask(port, "/readyz")[0] == 200, "it is ready")
+            broker.pause()
+            wait_until(lambda: ask(port, "/readyz")[0] == 503, "it misses the broker", 60)
+            broker.resume()
+            wait_until(lambda: ask(port, "/readyz")[0] == 200, "it has found the broker again", 60)
+            assert ask(port, "/livez")[0] == 200
+            running.stop()
 
 
 def test_a_trainer_is_alive_ready_and_counts(kafka: str, store: LocalRedis, topic: str, tmp_path: Path) -> None:
@@ -183,6 +325,7 @@ def test_a_trainer_is_alive_ready_and_counts(kafka: str, store: LocalRedis, topi
         assert found["stream_detector_trainer_readings_total"] == len(pumps)
         assert found["stream_detector_trainer_lease"] == 1
         assert found["stream_detector_trainer_round_seconds_count"] == 1
+        assert found["stream_detector_trainer_training_seconds_count"] == 1
         assert ask(port, "/livez")[0] == 200
         store.kill()
         wait_until(lambda: ask(port, "/readyz")[0] == 503, "it misses the store", 40)

@@ -42,6 +42,7 @@ def test_a_line_is_an_object(output: io.StringIO) -> None:
 )
 def test_the_option_wins_over_the_setting(output: io.StringIO, setting: str, option: str | None, is_json: bool) -> None:
     """Without either it is text."""
-    logs.begin(Settings(log=LogSettings.model_validate({"format": setting})), option)  # type: ignore[arg-type]
+    chosen = Settings(log=LogSettings.model_validate({"format": setting}))
+    assert logs.begin(chosen, option) is not is_json  # type: ignore[arg-type]
     logging.getLogger("stream_detector").info("hello")
     assert output.getvalue().startswith("{") == is_json
