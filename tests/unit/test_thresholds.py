@@ -354,6 +354,24 @@ def test_a_swap_of_weights_causes_no_storm() -> None:
     assert alerts(fleet.run(new[25:]).anomalous).mean() > 2 * 1000 / period
 
 
+def test_swap_after_swap_keeps_the_budget_and_hides_nothing() -> None:
+    """Weights that are refreshed a dozen times between two askings do not raise thresholds on and on."""
+    draw, n, period = SHAPES["exponential"], 400, 1000
+    fleet = Fleet(n, f"1 per {period} readings", fleet_of(draw))
+    rng = np.random.default_rng(13)
+    fleet.run(draw(rng, (5000, n)))
+    limits = [float(np.median(fleet.state["th_limit"]))]
+    quiet = 0.0
+    for _ in range(12):
+        old = draw(rng, (25, n))
+        fleet.method.reseat(fleet.state, fleet.sensor, old.T, (old * np.exp(0.1 * rng.standard_normal(old.shape))).T)
+        limits.append(float(np.median(fleet.state["th_limit"])))
+        quiet += float(alerts(fleet.run(draw(rng, (100, n))).anomalous).mean())
+    assert limits[-1] < 1.15 * limits[0]
+    assert limits[-1] < 1.01 * limits[-4]
+    assert 0.5 < quiet / (12 * 100 / period) < 1.15
+
+
 def test_a_swap_of_weights_follows_pairs_and_not_levels() -> None:
     """Windows that happen to score high with both weights move a level by what the weights do, not by that luck."""
     fleet = Fleet(3, "1 per 1000 readings", fleet_of(SHAPES["exponential"]))

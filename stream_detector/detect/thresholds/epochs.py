@@ -116,8 +116,9 @@ def refer(state: State, sensor: Ints, scatter: Floats, fleet: Fleet) -> None:
     """Go on under another fleet, measured with other weights: borrowed thresholds are its, own ones stay.
 
     scatter: (n,) MAD of new scores about what the old ones let expect, in MADs of the new ones. Bell-shaped scatter s
-    on an exponential tail whose unit of depth is u lifts its quantiles by s^2 / 2u; own thresholds follow, by 3 u at
-    most.
+    on an exponential tail whose unit of depth is u lifts its quantiles by s^2 / 2u; own thresholds lie so much above
+    their base, by 3 u at most, until their past is asked next. The base stays: were it lifted too, thresholds of
+    sensors whose weights are refreshed every few hours would rise and rise.
     """
     judged = (state["th_alpha"][sensor] > 0) & (state["th_clock"][sensor] >= WARM_UP)
     borrowed = judged & (state["th_own"][sensor] == 0)
@@ -127,8 +128,7 @@ def refer(state: State, sensor: Ints, scatter: Floats, fleet: Fleet) -> None:
     depth = fleet.curve.depth(limit)
     unit = np.maximum(fleet.curve.score(depth + 0.5) - fleet.curve.score(depth - 0.5), SMALLEST_UNIT)
     lift = np.minimum((BELL * np.minimum(scatter[kept], 1)) ** 2 / (2 * unit), 3 * unit).astype(np.float32)
-    state["th_base"][own] += lift
-    set_limit(state, own, limit + lift, fleet)
+    set_limit(state, own, np.maximum(limit, state["th_base"][own] + lift), fleet)
 
 
 def set_limit(state: State, sensor: Ints, limit: Floats32, fleet: Fleet) -> None:
