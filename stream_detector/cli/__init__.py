@@ -25,6 +25,7 @@ MODULE_OF = {
     "dead-letters": "dead_letters",
     "models": "models",
     "replay": "replay",
+    "forward": "forward",
     "schema": "schema",
 }
 """Where each command lives, in the order in which help shows them."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import msgspec
 import typer
@@ -19,14 +17,13 @@ from rich.text import Text
 
 from stream_detector import settings as all_settings
 from stream_detector.cli.pipe import COLOURS, Pipe, hush_the_client, print_line, reader_may_leave, visible
-from stream_detector.errors import ConfigError, TransportError
-from stream_detector.records import SEVERITIES, Alert, Kind, format_duration, parse_time
+from stream_detector.errors import TransportError
+from stream_detector.records import SEVERITIES, Alert, format_duration, parse_time
 from stream_detector.settings import KafkaSettings
 from stream_detector.streaming.topics import Record, end_offsets, read_topic
+from stream_detector.streaming.wanted import KINDS, Wanted, labels_of
 
 PANEL = "Services"
-KINDS: tuple[str, ...] = get_args(Kind)
-LEVELS: tuple[str, ...] = SEVERITIES
 RETRY_S, RETRY_MAX_S = 1.0, 10.0
 TELL_AGAIN_S = 60.0
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings")]
@@ -50,13 +47,16 @@ def alerts(
         str | None, typer.Option(metavar="LEVEL", help=f"at least so severe: {', '.join(SEVERITIES)}")
     ] = None,
     kind: Annotated[str | None, typer.Option(help=f"of this kind only: {', '.join(KINDS)}")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATTERN", help="with this label only; may be given several times")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Follow the alerts as they come, one line each: event time, severity, what happened, sensor or group, summary.
 
     From now on, until Ctrl-C. Only what is committed is shown. A group is shown with the number of its members.
     """
-    wanted = Wanted(sensor, severity, kind)
+    wanted = Wanted(sensor, severity, kind, labels_of(label or ()))
     kafka = all_settings.load(config).kafka
     console = Pipe()
     hush_the_client()
@@ -69,30 +69,6 @@ def alerts(
                 print_line(record.value or b"")
             else:
                 console.print(line(alert), soft_wrap=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which alerts are asked for; raises ConfigError for a level or a kind that there is not."""
-
-    sensor: str | None = None
-    severity: str | None = None
-    kind: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.severity is not None and self.severity not in SEVERITIES:
-            raise ConfigError(f"there is no severity {self.severity!r}: choose one of {', '.join(SEVERITIES)}")
-        if self.kind is not None and self.kind not in KINDS:
-            raise ConfigError(f"there is no kind of alert {self.kind!r}: choose one of {', '.join(KINDS)}")
-
-    def has(self, alert: Alert) -> bool:
-        """Whether an alert is asked for; of a group, the pattern may name the group or any member."""
-        if self.kind is not None and alert.kind != self.kind:
-            return False
-        if self.severity is not None and LEVELS.index(alert.severity) < LEVELS.index(self.severity):
-            return False
-        pattern, names = self.sensor, (alert.sensor_id, alert.group or alert.sensor_id, *alert.members)
-        return pattern is None or any(fnmatchcase(name, pattern) for name in names)
 
 
 def follow(kafka: KafkaSettings, from_beginning: bool, for_ever: bool) -> Iterator[Record]:

@@ -28,6 +28,7 @@ from stream_detector.settings.edge import (
     TrainerSettings,
     WorkerSettings,
 )
+from stream_detector.settings.forward import ForwardSettings
 from stream_detector.settings.sensors import Overrides
 
 PREFIX = "STREAM_DETECTOR_"
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     models: ModelsSettings = ModelsSettings()
     trainer: TrainerSettings = TrainerSettings()
+    forward: ForwardSettings = ForwardSettings()
 
     @field_validator("sensors")
     @classmethod
@@ -138,6 +140,7 @@ __all__ = [
     "SENSITIVITIES",
     "Budget",
     "DetectorSettings",
+    "ForwardSettings",
     "HttpSettings",
     "IncidentSettings",
     "KafkaSettings",

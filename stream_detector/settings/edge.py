@@ -32,6 +32,9 @@ class KafkaSettings(BaseModel):
     events_topic: Annotated[str, Field(description="where it is told that a model was promoted or drift seen")] = (
         "events"
     )
+    undelivered_topic: Annotated[
+        str, Field(description="where alerts go that a receiver of `forward` did not take")
+    ] = "undelivered"
     security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Field(description="how to talk to the broker")
     ] = "PLAINTEXT"
@@ -50,7 +53,14 @@ class KafkaSettings(BaseModel):
         int, Field(ge=1024, description="a longer message goes to the dead letters unread")
     ] = 1_048_576
 
-    @field_validator("readings_topic", "alerts_topic", "dead_letters_topic", "feedback_topic", "events_topic")
+    @field_validator(
+        "readings_topic",
+        "alerts_topic",
+        "dead_letters_topic",
+        "feedback_topic",
+        "events_topic",
+        "undelivered_topic",
+    )
     @classmethod
     def _a_topic(cls, value: str) -> str:
         if not TOPIC.fullmatch(value):

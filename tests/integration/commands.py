@@ -22,6 +22,7 @@ def fresh(address: str, prefix: str, partitions: int = 2) -> KafkaSettings:
         readings_topic=f"{prefix}-readings",
         alerts_topic=f"{prefix}-alerts",
         dead_letters_topic=f"{prefix}-dead-letters",
+        undelivered_topic=f"{prefix}-undelivered",
     )
     ensure_topics(
         settings,
@@ -32,7 +33,8 @@ def fresh(address: str, prefix: str, partitions: int = 2) -> KafkaSettings:
 
 def environment(settings: KafkaSettings) -> dict[str, str]:
     """The variables that give a command these settings."""
-    names = ("bootstrap_servers", "group_id", "readings_topic", "alerts_topic", "dead_letters_topic")
+    topics = ("readings_topic", "alerts_topic", "dead_letters_topic", "undelivered_topic")
+    names = ("bootstrap_servers", "group_id", *topics)
     given = {f"STREAM_DETECTOR_KAFKA__{name.upper()}": getattr(settings, name) for name in names}
     return {**os.environ, **given, "COLUMNS": "100", "NO_COLOR": "1"}
 
