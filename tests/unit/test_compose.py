@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OVERLAYS = ("compose.gpu.yml", "compose.secrets.yml")
-OURS = ("worker", "trainer", "simulator")
+OURS = ("worker", "trainer", "simulator", "forwarder")
 ONCE = ("topics",)
 """What runs and ends."""
 
@@ -131,6 +131,7 @@ def test_the_topics_are_those_that_the_settings_name() -> None:
         kafka.dead_letters_topic,
         kafka.feedback_topic,
         kafka.events_topic,
+        kafka.undelivered_topic,
     }
     assert {name for name, _ in made} == names
     assert dict(made)[kafka.readings_topic] == "12"

@@ -94,7 +94,7 @@ def _environment() -> dict[str, str]:
 def _numbers() -> set[str]:
     """The names under which the code's numbers are served."""
     names = {"stream_detector_info"}
-    for source in (DEPLOY.parent / "stream_detector" / "streaming").glob("*.py"):
+    for source in (DEPLOY.parent / "stream_detector" / "streaming").rglob("*.py"):
         for kind, name in MADE.findall(source.read_text()):
             names |= {f"stream_detector_{name}{suffix}" for suffix in SUFFIXES[kind]}
     return names
@@ -226,6 +226,7 @@ def test_prometheus_scrapes_the_services_by_name() -> None:
     assert {job["job_name"]: job["dns_sd_configs"][0]["names"] for job in jobs} == {
         "worker": ["worker"],
         "trainer": ["trainer"],
+        "forwarder": ["forwarder"],
     }
     assert {job["dns_sd_configs"][0]["port"] for job in jobs} == {Settings().http.port}
 
