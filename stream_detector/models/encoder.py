@@ -103,6 +103,12 @@ class Encoder(nn.Module):
         errors = [(expected[:, :-h, i] - windows[:, h:]).square().mean() for i, h in enumerate(self.horizons)]
         return torch.stack(errors).mean()
 
+    def losses(self, windows: Tensor) -> Tensor:
+        """The loss of each window: (B,)."""
+        expected = self.forward(windows)
+        errors = [(expected[:, :-h, i] - windows[:, h:]).square().mean((1, 2)) for i, h in enumerate(self.horizons)]
+        return torch.stack(errors).mean(dim=0)
+
     def calibrate(self, windows: Tensor) -> None:
         """Each channel's usual error by horizon, and the `coverage` quantile of its error at the longest."""
         windows = self._apart(windows)

@@ -40,6 +40,8 @@ NEEDED = (5, 240)
 """Windows, and readings, that at least one sensor must have: for fitting, calibrating and deciding."""
 SHARES = (0.5, 0.25, 0.125)
 """Later parts of the history, for challengers that are to know nothing of what was before a drift."""
+UNFOUND = 0.1
+"""Share of the windows that is taken for faults that nobody found, and not learned: who learns them misses the next."""
 MEASURED = ("loss", "alarms", "recall")
 """Numbers of the decision that are kept as the artifact's own; the rest is about the champion."""
 
@@ -150,7 +152,7 @@ def _attempt(
     _check_enough(history, normal, window, settings)
     options = _options(settings, history)
     steps = settings.trainer.steps
-    fit = FitOptions(epochs=steps, steps=steps, patience=PATIENCE)
+    fit = FitOptions(epochs=steps, steps=steps, patience=PATIENCE, trim=UNFOUND)
     if start is not None:
         fit = replace(fit, rate=FINE_RATE)
     model = start.model.name if start else line.model

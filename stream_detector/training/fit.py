@@ -28,6 +28,9 @@ class FitOptions:
     rate: the largest learning rate; None is the model's own, if it has an attribute `rate`, or else `RATE`.
     patience: looks at held-out windows without a better loss after which fitting stops; the best weights are then
     taken. 0 never looks. check_every: steps between two looks, and between two checkpoints.
+    trim: share of each batch, the windows with the greatest losses, that teaches nothing: where nobody vouches for the
+    history, there are faults among it that nobody has found, and what learns them no longer finds them. Of models that
+    tell their loss by window (`losses`).
     """
 
     epochs: int = 10
@@ -37,6 +40,7 @@ class FitOptions:
     seed: int = 0
     patience: int = 0
     check_every: int = 20
+    trim: float = 0.0
 
 
 def fit(
@@ -58,7 +62,9 @@ def fit(
     if not parameters:
         return 0.0
     run = _Run(model, parameters, windows, options)
-    watch = _Watch(model, held.to(parameters[0].device)) if held is not None and options.patience else None
+    watch = None
+    if held is not None and options.patience:
+        watch = _Watch(model, held.to(parameters[0].device), options.trim)
     kept = checkpoint.load() if checkpoint else None
     if kept is not None and run.take_up(kept):
         if watch is not None:
@@ -99,7 +105,7 @@ class _Run:
         self.done += 1
         chosen = torch.randint(len(self._windows), (self._options.batch,), generator=self._chance)
         batch = self._windows[chosen].to(self._parameters[0].device)
-        loss = self._model.loss(batch, (self.done - 1) // self._per_epoch + 1)
+        loss = _loss(self._model, batch, self._options.trim, (self.done - 1) // self._per_epoch + 1)
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
@@ -152,14 +158,14 @@ class _Run:
 class _Watch:
     """The best weights so far, by their loss on held-out windows. in_vain: looks since the last better one."""
 
-    def __init__(self, model: Model, held: Tensor) -> None:
-        self._model, self._held = model, held
+    def __init__(self, model: Model, held: Tensor, trim: float) -> None:
+        self._model, self._held, self._trim = model, held, trim
         self._least, self.in_vain = math.inf, -1
         self.best: dict[str, Tensor] = {}
 
     def look(self) -> None:
         """Take the weights as they are now for the best, if they are."""
-        loss = mean_loss(self._model, self._held)
+        loss = mean_loss(self._model, self._held, self._trim)
         self.in_vain += 1
         if loss < self._least or not self.best:
             self._least, self.in_vain = loss, 0
@@ -179,15 +185,24 @@ class _Watch:
         return {"least": self._least, "in_vain": self.in_vain}
 
 
-def mean_loss(model: Model, windows: Tensor) -> float:
+def mean_loss(model: Model, windows: Tensor, trim: float = 0.0) -> float:
     """The model's loss on windows (N, T, C) that it is not fitted to, averaged; NaN if it is not a number."""
     model.train(False)
     total = 0.0
     with torch.inference_mode():
         for start in range(0, len(windows), HELD_BATCH):
             part = windows[start : start + HELD_BATCH]
-            total += model.loss(part, 1).item() * len(part)
+            total += _loss(model, part, trim, 1).item() * len(part)
     return total / max(len(windows), 1)
+
+
+def _loss(model: Model, windows: Tensor, trim: float, epoch: int) -> Tensor:
+    """The loss, without that of the share `trim` of the windows that have the greatest."""
+    by_window: Callable[[Tensor], Tensor] | None = getattr(model, "losses", None)
+    if not trim or by_window is None:
+        return model.loss(windows, epoch)
+    kept = max(1, round((1 - trim) * len(windows)))
+    return by_window(windows).topk(kept, largest=False).values.mean()
 
 
 def _facts(watch: _Watch | None) -> dict[str, Any]:

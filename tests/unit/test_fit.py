@@ -77,6 +77,26 @@ def test_it_stops_when_nothing_is_gained() -> None:
     assert len(steps) < 200
 
 
+def test_the_loss_by_window_is_the_loss() -> None:
+    """Averaged over the windows."""
+    made = model()
+    assert torch.allclose(made.losses(windows(1)).mean(), made.loss(windows(1), 1))  # type: ignore[attr-defined]
+
+
+def test_faults_that_nobody_has_found_are_not_learned() -> None:
+    """With a trim, sawteeth in every twelfth window change little; without, they are learned."""
+    faulty = windows(1)
+    faulty[::12] = 4 * ((torch.arange(12) % 3) - 1.0)[None, :, None]
+    found = {}
+    for trim in (0.0, 0.1):
+        made = model()
+        options = replace(OPTIONS, steps=300, epochs=300, patience=0, trim=trim)
+        fit(made, faulty, options, lambda *_: None)
+        found[trim] = mean_loss(made, faulty[::12]), mean_loss(made, windows(2))
+    assert found[0.1][0] > 1.5 * found[0.0][0], "the faults are foretold as well as without a trim"
+    assert found[0.1][1] < found[0.0][1], "normal windows are foretold no better"
+
+
 def test_the_best_weights_outlive_a_crash(tmp_path: Path) -> None:
     """A fitting that has made things worse before it was cut off still gives the best weights of all."""
     options = replace(OPTIONS, rate=0.3)
