@@ -25,6 +25,7 @@ MODULE_OF = {
     "dead-letters": "dead_letters",
     "models": "models",
     "replay": "replay",
+    "console": "console",
     "forward": "forward",
     "schema": "schema",
 }

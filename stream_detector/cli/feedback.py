@@ -7,7 +7,6 @@ refused at once, and the answer carries all that whoever applies it needs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +22,6 @@ from stream_detector.streaming.files import write_lines
 from stream_detector.streaming.topics import Message, produce, read_topic
 
 PANEL = "Alerts"
-SCORED = ("anomaly", "regime_change")
-"""Kinds of alerts that rest on a threshold."""
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +71,8 @@ def feedback(
         "change_point": change_point,
         "maintenance": maintenance is not None,
     }
-    reply = Reply(_only([verdict for verdict, said in given.items() if said]), maintenance or (None, None), note)
+    verdict = _only([verdict for verdict, said in given.items() if said])
+    reply = answers_file.Reply(verdict, maintenance or (None, None), note)
     if (alerts is None) != (output is None):
         raise ConfigError("--alerts and --output go together: give both, or none of them to use the topics")
     if alerts and output:
@@ -87,25 +85,6 @@ def feedback(
         record = reply.to(answers_file.find(_told(kafka, alert_id), alert_id))
         produce(kafka, [Message(kafka.feedback_topic, record.sensor_id.encode(), encode(record))])
         typer.echo(f"{_said(record)}: sent to {kafka.feedback_topic}", err=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a person says; times: of a maintenance."""
-
-    verdict: Verdict
-    times: tuple[str | None, str | None]
-    note: str | None
-
-    def to(self, steps: list[Alert]) -> Feedback:
-        """The record of it, to an incident of these steps; raises DataError where it makes no sense."""
-        kind = steps[0].kind
-        if self.verdict in ("false_positive", "change_point") and kind not in SCORED:
-            raise DataError(
-                f"the alert {steps[0].alert_id} is of the kind {kind}, which rests on no threshold that this could "
-                "change: answer --confirmed or --maintenance FROM TO, or see the settings under quality"
-            )
-        return answers_file.answer(steps, self.verdict, begins=self.times[0], ends=self.times[1], note=self.note)
 
 
 def _only(verdicts: list[Verdict]) -> Verdict:

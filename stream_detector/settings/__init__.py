@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from stream_detector.errors import ConfigError
 from stream_detector.settings.budget import SENSITIVITIES, Budget, parse_duration
+from stream_detector.settings.console import ConsoleSettings
 from stream_detector.settings.detector import DetectorSettings, IncidentSettings, QualitySettings, SensorSettings
 from stream_detector.settings.edge import (
     HttpSettings,
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     worker: WorkerSettings = WorkerSettings()
     http: HttpSettings = HttpSettings()
+    console: ConsoleSettings = ConsoleSettings()
     log: LogSettings = LogSettings()
     models: ModelsSettings = ModelsSettings()
     trainer: TrainerSettings = TrainerSettings()
@@ -139,6 +141,7 @@ def _refuse_misspelt(environment: Mapping[str, str]) -> None:
 __all__ = [
     "SENSITIVITIES",
     "Budget",
+    "ConsoleSettings",
     "DetectorSettings",
     "ForwardSettings",
     "HttpSettings",

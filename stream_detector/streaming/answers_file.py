@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,27 @@ from stream_detector.errors import DataError
 from stream_detector.records import NAMESPACE, Alert, Feedback, Verdict, format_time, parse_time
 
 Record = TypeVar("Record", Alert, Feedback)
+SCORED = ("anomaly", "regime_change")
+"""Kinds of alerts that rest on a threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a person says; times: of a maintenance."""
+
+    verdict: Verdict
+    times: tuple[str | None, str | None]
+    note: str | None
+
+    def to(self, steps: list[Alert]) -> Feedback:
+        """The record of it, to an incident of these steps; raises DataError where it makes no sense."""
+        kind = steps[0].kind
+        if self.verdict in ("false_positive", "change_point") and kind not in SCORED:
+            raise DataError(
+                f"the alert {steps[0].alert_id} is of the kind {kind}, which rests on no threshold that this could "
+                "change: answer --confirmed or --maintenance FROM TO, or see the settings under quality"
+            )
+        return answer(steps, self.verdict, begins=self.times[0], ends=self.times[1], note=self.note)
 
 
 def answer(

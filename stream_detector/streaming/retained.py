@@ -7,7 +7,7 @@ so many before the moment, so many behind it. Knows nothing of alerts and weight
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -125,15 +125,35 @@ def look(
     return found or Retained()
 
 
+def further(settings: Settings, reader: TopicReader, found: Retained, kept: Kept, most: int) -> Kept | None:
+    """What has come of a sensor since it was looked at, or last asked for; None where nothing has.
+
+    Of more than `most` messages only the latest are read. `found` remembers how far that is.
+    """
+    topic, partition = settings.kafka.readings_topic, kept.partition
+    first, end = reader.bounds(topic)[partition]
+    begin = max(first, found.until.get(partition, end), end - most)
+    gathering = _Gathering(settings, [kept.sensor_id], None, found.rows)
+    for fetched in reader.between(topic, {partition: (begin, end)}):
+        gathering.take(fetched, found)
+    found.until[partition] = end
+    new = gathering.kept().get(kept.sensor_id)
+    return new if new is not None and new.channels == kept.channels and len(new) else None
+
+
 def _around(at: int | None, bounds: tuple[int, int], most: int) -> tuple[int, int]:
     first, end = bounds
     at = end if at is None else at
     return max(first, at - most), min(end, at + most)
 
 
-def _rows(
-    settings: Settings, partitions: Mapping[int, object], sensor_ids: Sequence[str]
-) -> tuple[dict[str, Row], str]:
+def row(settings: Settings, partition: int, sensor_id: str) -> tuple[Row | None, str]:
+    """A sensor's row as it is now; None with the reason where the store does not answer, without one where none is."""
+    found, away = _rows(settings, [partition], [sensor_id])
+    return found.get(sensor_id), away
+
+
+def _rows(settings: Settings, partitions: Iterable[int], sensor_ids: Sequence[str]) -> tuple[dict[str, Row], str]:
     """The sensors' rows, and why there are none where the store does not answer."""
     found: dict[str, Row] = {}
     try:

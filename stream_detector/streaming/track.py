@@ -38,7 +38,8 @@ PORTION = 2_048
 class Track:
     """One sensor with one artifact. start: where it was taken up, and how its scale is known.
 
-    time_ms, score, threshold: (N,) of the readings that were scored. opened: ids of the incidents that it found.
+    time_ms, score, threshold: (N,) of the readings that were scored. expected, lower, upper, contribution: (N, C) of
+    the same, see `Scored`. opened: ids of the incidents that it found.
     row_until: the offset that the sensor's row goes up to must have been reached in reading; else it is no use.
     """
 
@@ -58,6 +59,7 @@ class Track:
         self.time_ms: Ints = np.zeros(0, np.int64)
         self.score: Floats = np.zeros(0)
         self.threshold: Floats = np.zeros(0)
+        self.expected, self.lower, self.upper, self.contribution = (np.zeros((0, len(kept.channels))) for _ in range(4))
 
     def run(self, wanted: Sequence[Alert]) -> None:
         """Judge the readings up to, and a little behind, the windows of these alerts."""
@@ -66,35 +68,84 @@ class Track:
         places = np.flatnonzero(np.isin(readings.time_ms, ends))
         if not len(places):
             return
+        span = int(places[0]) - JUDGED, int(places[-1]) + AFTER + 1
         self.start = self._start(int(places[0]))
-        self._judge(readings, places, wanted)
+        self._judge(readings, span, wanted)
         if self.start.other is not None and any(self._apart(alert) for alert in wanted):
             apart, first = sum(map(self._apart, wanted)), self.start
             self.start = replace(first, scale=first.other, other=None)
-            self._judge(readings, places, wanted)
+            self._judge(readings, span, wanted)
             if sum(map(self._apart, wanted)) >= apart:
                 self.start = first
-                self._judge(readings, places, wanted)
+                self._judge(readings, span, wanted)
 
-    def _judge(self, readings: Readings, places: Ints, wanted: Sequence[Alert]) -> None:
-        """Judge once, with a detector that knows nothing but where it starts. places: the last readings of windows."""
+    def latest(self, most: int) -> None:
+        """Judge the latest readings, `most` of them."""
+        readings = self._ordered(self.kept.readings())
+        if len(readings):
+            first = max(0, len(readings) - most)
+            self.start = self._start(first)
+            self._judge(readings, (first, len(readings)), ())
+
+    def further(self, since: int) -> None:
+        """Go on behind `latest` with what was added to `kept` meanwhile, from the reading `since` on."""
+        readings = self._ordered(self.kept.readings())
+        self._look(readings, (since, len(readings)), ())
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The order of the channels in its columns."""
+        return self.kept.channels if self._order is None else self.artifact.channels
+
+    def values(self) -> Floats:
+        """All readings of `kept` (M, C), channels in the order of the columns."""
+        return self._ordered(self.kept.readings()).values
+
+    def limit(self, row: Row) -> tuple[float, bool] | None:
+        """The threshold that a row of the sensor holds, and whether its own past sets it; None for other weights'."""
+        detector = self._new_detector()
+        try:
+            detector.table.restore([self.kept.sensor_id], row.rows.packed, row.rows.layout)
+        except DataError:
+            return None
+        state, one = detector.table.state, np.array([0])
+        # A step that is not countable is neither learned nor told of; what it is held against is what is asked for.
+        decided = detector.thresholds.decide_step(state, one, np.ones(1), state["q_usual_ms"][one], one > 0)
+        return float(decided.threshold[0]), bool(decided.scope[0])
+
+    def _judge(self, readings: Readings, span: tuple[int, int], wanted: Sequence[Alert]) -> None:
+        """Judge once, with a detector that knows nothing but where it starts. span: the readings that are judged."""
         self._detector, self._watermarks = self._new_detector(), Watermarks()
         self._again, self.opened = {}, set()
-        columns: list[tuple[Ints, Floats, Floats]] = []
+        self.time_ms, self.score, self.threshold = np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
+        self.expected, self.lower, self.upper, self.contribution = (
+            np.zeros((0, readings.values.shape[1])) for _ in range(4)
+        )
         at = self._begin(readings)
-        judge_from = max(at, int(places[0]) - JUDGED)
+        judge_from = max(at, span[0])
         for batch in self._batches(readings, at, judge_from):
             self._detector.warm(batch)
-        for batch in self._batches(readings, judge_from, int(places[-1]) + AFTER + 1):
+        self._look(readings, (judge_from, span[1]), wanted)
+
+    def _look(self, readings: Readings, span: tuple[int, int], wanted: Sequence[Alert]) -> None:
+        """Judge these readings, and keep what they come to."""
+        found: list[Evidence] = []
+        for batch in self._batches(readings, *span):
             changes = self._detector.judge(batch)
             self.opened |= {self._detector.write(one).alert_id for one in changes if one.event == "opened"}
             evidence = self._detector.evidence
             if evidence is not None and len(evidence.due):
                 self._answer(wanted, evidence)
-                scored, decided = evidence.scored.score, evidence.decisions.threshold
-                columns.append((evidence.due.time_ms.ravel(), scored.ravel(), decided.ravel()))
-        if columns:
-            self.time_ms, self.score, self.threshold = (np.concatenate(one) for one in zip(*columns, strict=True))
+                found.append(evidence)
+        if not found:
+            return
+        self.time_ms = np.concatenate([self.time_ms, *(one.due.time_ms.ravel() for one in found)])
+        self.score = np.concatenate([self.score, *(one.scored.score.ravel() for one in found)])
+        self.threshold = np.concatenate([self.threshold, *(one.decisions.threshold.ravel() for one in found)])
+        for name in ("expected", "lower", "upper", "contribution"):
+            several = [getattr(one.scored, name) for one in found]
+            rows = [one.reshape(-1, one.shape[2]) for one in several]
+            setattr(self, name, np.concatenate([getattr(self, name), *rows]))
 
     def _new_detector(self) -> Detector:
         profiles = Profiles(self._settings, lambda model, channels: self.artifact)

@@ -13,6 +13,7 @@ import stream_detector
 PACKAGE = Path(stream_detector.__file__).parent
 FLOORS = [
     {"cli"},
+    {"console"},
     {"streaming", "training", "evaluation", "local"},
     {"detect"},
     {"models", "simulate"},
@@ -54,9 +55,19 @@ def test_imports_point_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_edge_knows_the_network(path: Path) -> None:
-    """Brokers, stores, sockets and threads are imported in `streaming` and `local` alone."""
-    if room(path.relative_to(PACKAGE).parts) not in {"streaming", "local", "cli"}:
-        assert not {name.split(".")[0] for name in imported(path)} & EDGE_ONLY
+    """Brokers, stores, sockets and threads are imported in `streaming` and `local` alone; threads by the pages too."""
+    here = room(path.relative_to(PACKAGE).parts)
+    if here not in {"streaming", "local", "cli"}:
+        barred = EDGE_ONLY - ({"asyncio", "threading"} if here == "console" else set())
+        assert not {name.split(".")[0] for name in imported(path)} & barred
+
+
+def test_only_pages_know_the_library_of_pages() -> None:
+    """What is shown is computed without it, and the rest of the house works where it is not installed."""
+    pages = {"app.py", "frame.py", "plot.py", "overview.py", "sensor.py", "incident.py"}
+    for path in FILES:
+        known = {name.split(".")[0] for name in imported(path)} & {"nicegui", "fastapi", "uvicorn"}
+        assert not known or (room(path.relative_to(PACKAGE).parts) == "console" and path.name in pages), path
 
 
 def test_the_core_knows_no_clock_and_no_files() -> None:

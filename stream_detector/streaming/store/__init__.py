@@ -10,6 +10,7 @@ The store does not know what rows, meta and messages mean, nor what Kafka has co
 
 from stream_detector.streaming.store.records import (
     Claim,
+    Glance,
     Outboxed,
     PartitionSave,
     PartitionTrim,
@@ -18,4 +19,4 @@ from stream_detector.streaming.store.records import (
 )
 from stream_detector.streaming.store.store import Store
 
-__all__ = ["Claim", "Outboxed", "PartitionSave", "PartitionTrim", "Rows", "Store", "WriteRefusedError"]
+__all__ = ["Claim", "Glance", "Outboxed", "PartitionSave", "PartitionTrim", "Rows", "Store", "WriteRefusedError"]

@@ -70,6 +70,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """What lies beside a partition's rows. next_offset, meta: as in `Claim`. sensors: how many rows there are."""
+
+    next_offset: int
+    sensors: int
+    meta: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionSave:
     """What one step changed in one partition.
 

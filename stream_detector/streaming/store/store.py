@@ -20,6 +20,7 @@ from stream_detector.streaming.store.connection import Link, Patience
 from stream_detector.streaming.store.keys import ROWS, PartitionKeys, profile_of
 from stream_detector.streaming.store.records import (
     Claim,
+    Glance,
     Outboxed,
     PartitionSave,
     PartitionTrim,
@@ -155,6 +156,16 @@ class Store:
             sensors={name: list(unpack_rows(rows, meta)) for name, rows in zip(profiles, stored, strict=True) if rows},
             outbox=[],
         )
+
+    def glance(self, topic: str, partition: int) -> Glance | None:
+        """What is saved of a partition beside its rows; None where nothing was ever saved. Nobody is put out."""
+        meta = self._link.patiently(lambda: self._link.client.hgetall(self._keys(topic, partition).meta))
+        if b"next_offset" not in meta:
+            return None
+        if int(meta[b"format"]) > FORMAT:
+            raise self._newer(topic, partition, int(meta[b"format"]))
+        sensors = sum(int(count) for field, count in meta.items() if field.startswith(ROWS))
+        return Glance(int(meta[b"next_offset"]), sensors, meta.get(b"meta", b""))
 
     def save(self, saves: Sequence[PartitionSave]) -> None:
         """Write each partition's step whole or not at all, all in one round trip; sent again it changes nothing.

@@ -1,0 +1,1 @@
+"""The pages themselves: they show what `view` says, and call what the console offers."""
