@@ -6,6 +6,7 @@ Everything comes from the installed packages; the headers of `auth` keep a brows
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable
 from html import escape
 from importlib.resources import files
@@ -31,6 +32,14 @@ KEYS = files(__package__).joinpath("keys.js").read_text(encoding="utf-8")
 WRONG_S = 0.5
 """After a wrong token, for all together: it cannot be found by trying."""
 LONGEST_FORM = 4096
+LIBRARY: dict[str, Any] = {
+    "title": "stream-detector",
+    "dark": None,
+    "tailwind": False,
+    "favicon": "📈",
+    "reconnect_timeout": 30.0,
+    "show_welcome_message": False,
+}
 GRACE_S = 3
 
 
@@ -60,15 +69,9 @@ def serve(console: Console, sockets: list[Any], ready: Callable[[], None]) -> No
     """Serve until the process is asked to end."""
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_pages(console)
-    ui.run_with(
-        outer,
-        title="stream-detector",
-        dark=None,
-        tailwind=False,
-        favicon="📈",
-        reconnect_timeout=30.0,
-        show_welcome_message=False,
-    )
+    # As it starts, the library looks at every object of the process, also at those that complain of being looked at.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="nicegui")
+    ui.run_with(outer, **LIBRARY)
     guarded = Guard(outer, console.settings.console.names)
     config = uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=GRACE_S, server_header=False)
     console.feed.start()

@@ -27,10 +27,10 @@ ANY = "*"
 HEADERS = {
     # Nothing may come from, or go to, another host; and no other page may hold this one in a frame.
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self' ws: wss:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
 }
 
 
@@ -102,12 +102,12 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, names: tuple[str, ...]) -> None:
-        self._app, self._names = app, names
+        self.app, self._names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or one connection."""
         if scope["type"] not in ("http", "websocket"):
-            return await self._app(scope, receive, send)
+            return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
         if not self._allowed(headers, scope):
             if scope["type"] == "websocket":
@@ -120,7 +120,7 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        return await self._app(scope, receive, with_headers)
+        return await self.app(scope, receive, with_headers)
 
     def _allowed(self, headers: Headers, scope: Scope) -> bool:
         host = headers.get("host", "")

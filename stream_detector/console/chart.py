@@ -116,7 +116,8 @@ def fill(into: Options, columns: Columns, channel: int, shades: Sequence[Shade],
     series[4]["data"] = _pairs(scored[near], columns.score[near])
     limits = np.where(np.isfinite(columns.threshold[near]), columns.threshold[near], np.nan)
     series[5]["data"] = _pairs(scored[near], limits)
-    areas = [_area(one, last) for one in shades if (one.end_ms or last) >= first]
+    step = int(np.median(np.diff(columns.time_ms))) if len(columns.time_ms) > 1 else 1
+    areas = [_area(one, last, step) for one in shades if (one.end_ms or last) >= first]
     series[3]["markArea"]["data"] = series[5]["markArea"]["data"] = areas
     for axis in into["xAxis"]:
         axis["min"], axis["max"] = first, max(last, first + 1)
@@ -162,6 +163,7 @@ def _pairs(time_ms: Ints, values: Floats) -> list[list[float | None]]:
     return [[moment, value] for moment, value in zip(time_ms.tolist(), short, strict=True)]
 
 
-def _area(shade: Shade, last_ms: int) -> list[dict[str, Any]]:
-    begin, end = shade.begin_ms, max(shade.end_ms or last_ms, shade.begin_ms + 1)
+def _area(shade: Shade, last_ms: int, step_ms: int) -> list[dict[str, Any]]:
+    """A shade from half a step before to half a step behind, so that a single reading's is seen."""
+    begin, end = shade.begin_ms - step_ms // 2, max(shade.end_ms or last_ms, shade.begin_ms) + step_ms // 2 + 1
     return [{"xAxis": begin, "itemStyle": {"color": SHADES[shade.severity]}}, {"xAxis": end}]

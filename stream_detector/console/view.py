@@ -117,11 +117,12 @@ def rows(incidents: Sequence[Incident], unfolded: frozenset[str] = frozenset()) 
     found: list[Row] = []
     of_group: dict[str, list[Incident]] = {}
     for one in incidents:
-        of_group.setdefault(_group(one), []).append(one)
+        if one.open:
+            of_group.setdefault(_group(one), []).append(one)
     done: set[str] = set()
     for one in incidents:
         group = _group(one)
-        several = of_group[group] if group else [one]
+        several = of_group[group] if group and one.open else [one]
         if len(several) < 2 or group in unfolded:
             found.append(_row(one))
         elif group not in done:
@@ -136,14 +137,14 @@ def _group(one: Incident) -> str:
 
 def _row(one: Incident, folded: int = 0) -> Row:
     last = one.last
-    sensors = f"{last.group} · {len(last.members)} sensors" if last.group else last.sensor_id
-    shown = one.telling.summary if one.open else last.summary
+    several = f"{len(last.members)} sensor{'' if len(last.members) == 1 else 's'}"
+    sensors = f"{last.group} · {several}" if last.group else last.sensor_id
     return Row(
         key=last.alert_id,
         severity=SEVERITIES[one.severity],
         title=sensors,
-        what=without(last.group or last.sensor_id, shown),
-        when=lasting(one),
+        what=without(last.group or last.sensor_id, one.telling.summary),
+        when=", ".join(filter(None, (clock(one.first.starts_at), lasting(one)))),
         labels=tuple(f"{name}={value}" for name, value in sorted(last.labels.items())),
         state="open" if one.open else CLOSED.get(last.close_reason or "", "told once"),
         target=f"/incident?{urlencode({'id': last.alert_id})}",

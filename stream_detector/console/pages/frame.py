@@ -62,6 +62,7 @@ def anchor(target: str, text: str, css: str = "") -> ui.link:
 def page(console: Console, request: Request, title: str) -> Iterator[bool]:
     """The frame of a page; whether whoever looks at it may answer."""
     signed_in = console.gate.knows(request.cookies)
+    ui.colors(primary="#2563eb")
     ui.page_title(f"{title} · stream-detector")
     with element("header", "top"):
         anchor("/", "stream-detector", "brand")

@@ -112,7 +112,9 @@ class Whole:
         row = view.rows([one])[0]
         severity = SEVERITIES[one.severity]
         self._state.set_text(
-            " · ".join(filter(None, (severity, view.KINDS.get(one.last.kind, one.last.kind), row.state, row.when)))
+            " · ".join(
+                filter(None, (severity, view.KINDS.get(one.last.kind, one.last.kind), row.state, view.lasting(one)))
+            )
         )
         self._state.classes(replace=f"words state {severity}")
         self._title.set_text(one.last.summary)

@@ -47,9 +47,9 @@ class Tiles:
                 "readings/s",
                 "messages waiting",
                 "dead letters, last hour",
-                "weights",
             )
             self._numbers = {name: self._tile(name) for name in names}
+        self._weights = words("", "faint small weights")
 
     @staticmethod
     def _tile(name: str) -> ui.label:
@@ -70,7 +70,7 @@ class Tiles:
         self._numbers["readings/s"].set_text("-" if fleet.rate is None else view.big(fleet.rate))
         self._numbers["messages waiting"].set_text(view.big(fleet.lag))
         self._numbers["dead letters, last hour"].set_text(f"{'about ' if fleet.about else ''}{fleet.dead_letters:,}")
-        self._numbers["weights"].set_text("\n".join(_weights(fleet)) or "none yet")
+        self._weights.set_text(f"Weights in use: {'; '.join(_weights(fleet)) or 'none yet'}")
 
 
 def _weights(fleet: Fleet) -> list[str]:

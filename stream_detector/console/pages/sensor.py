@@ -97,7 +97,7 @@ def _incidents(console: Console, sensor_id: str) -> None:
                 with element("li", f"step {SEVERITIES[one.severity]}"):
                     words(view.clock(one.first.starts_at), "faint")
                     anchor(row.target, row.what)
-                    words(f"{row.severity}, {row.state}{', ' if row.when else ''}{row.when}", "faint")
+                    words(", ".join(filter(None, (row.severity, row.state, view.lasting(one)))), "faint")
             if not several:
                 element("li", "step", "None is known.")
 
