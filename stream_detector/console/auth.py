@@ -128,7 +128,14 @@ class Guard:
             return False
         origin = headers.get("origin")
         reading = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-        return origin is None or (reading and "/_nicegui_ws" not in scope["path"]) or urlsplit(origin).netloc == host
+        return origin is None or (reading and "/_nicegui_ws" not in scope["path"]) or _netloc(origin) == host
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _name(address: str) -> str:

@@ -292,7 +292,8 @@ def test_the_token_comes_from_the_setting_or_a_file_and_is_never_printed(tmp_pat
 
 async def everything(scope: Scope, receive: Receive, send: Send) -> None:
     """An application that lets everything in."""
-    await send({"type": "http.response.start" if scope["type"] == "http" else "websocket.accept", "status": 200})
+    kind = "http.response.start" if scope["type"] == "http" else "websocket.accept"
+    await send({"type": kind, "status": 200, "headers": []})
 
 
 def told(kind: str, method: str = "GET", **headers: str) -> MutableMapping[str, Any]:
