@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -145,12 +146,15 @@ class Browser:
         return str(next(one["webSocketDebuggerUrl"] for one in pages if one["type"] == "page"))
 
     def _read(self) -> None:
-        for message in self._socket:
-            told = json.loads(message)
-            if "id" in told:
-                self._answers[told["id"]] = told
-            else:
-                self._note(told["method"], told["params"])
+        try:
+            for message in self._socket:
+                told = json.loads(message)
+                if "id" in told:
+                    self._answers[told["id"]] = told
+                else:
+                    self._note(told["method"], told["params"])
+        except (ConnectionClosed, AttributeError):
+            return  # the browser has ended, or is being ended
 
     def _note(self, method: str, told: dict[str, Any]) -> None:
         if method == "Network.requestWillBeSent":
