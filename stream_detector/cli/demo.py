@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 
 from stream_detector import settings as all_settings
-from stream_detector.cli import show
+from stream_detector.cli import demo_console, show
 from stream_detector.cli.alerts import line
 from stream_detector.cli.report import write_run_report
 from stream_detector.cli.worker import make_topics
+from stream_detector.errors import ConfigError
 from stream_detector.local import running
 from stream_detector.records import Alert, Ints, encode
 from stream_detector.settings import Settings
@@ -51,6 +52,9 @@ def demo(
         "stream-detector-demo"
     ),
     only_files: Annotated[bool, typer.Option("--files", help="without Kafka and Redis, on a file")] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="show it in a browser too, and go on until Ctrl-C (extra \\[console])")
+    ] = False,
     seed: Annotated[int, typer.Option(help="the same seed gives the same result")] = 1,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings")] = None,
 ) -> None:
@@ -59,12 +63,16 @@ def demo(
     Kafka and Redis are started for the demo and end with it (extra [bold]local[/]); what it wrote stays in --output.
     """
     console = Console()
+    if open_ and only_files:
+        raise ConfigError("--open shows what goes through Kafka: leave out --files")
+    if open_:
+        demo_console.check()
     settings = all_settings.load(config)
     fleet = simulate(field, sensors=sensors, rows=rows, seed=seed)
     files.make_directory(output)
     write_csv(fleet, output / "readings.csv")
     console.print(f"Simulated {len(fleet.series)} sensors with {len(fleet.faults)} faults; learning ...")
-    run = _on_file(settings, output, seed) if only_files else _on_kafka(settings, output, seed, console)
+    run = _on_file(settings, output, seed) if only_files else _on_kafka(settings, output, seed, console, open_)
     files.write_lines(output / "alerts.jsonl", (encode(alert) for alert in run.alerts))
     write_run_report(output / "report.html", run, f"the demo: {field}", labels=fleet.faults)
     if only_files:
@@ -84,7 +92,7 @@ def _on_file(settings: Settings, output: Path, seed: int) -> Run:
         return offline.detect(table, settings, learning, None, (), progress)
 
 
-def _on_kafka(settings: Settings, output: Path, seed: int, console: Console) -> Run:
+def _on_kafka(settings: Settings, output: Path, seed: int, console: Console, open_: bool) -> Run:
     """The same through a broker and a worker; scores for the report come from the same detector on the file."""
     table = files.read_tables([output / "readings.csv"])
     learned = table.order[: int(LEARNED * len(table.order))]
@@ -99,7 +107,7 @@ def _on_kafka(settings: Settings, output: Path, seed: int, console: Console) -> 
     console.print("Starting Kafka and Redis ...")
     with running() as servers:
         console.print(f"Kafka at {servers.kafka}, Redis at {servers.redis}; sending the readings.", highlight=False)
-        alerts = _watch(_addressed(chosen, servers.kafka, servers.redis), table, readings, console)
+        alerts = _watch(_addressed(chosen, servers.kafka, servers.redis), table, readings, console, open_)
     return replace(run, alerts=alerts)
 
 
@@ -112,8 +120,11 @@ def _addressed(settings: Settings, kafka: str, redis: str) -> Settings:
     )
 
 
-def _watch(settings: Settings, table: files.Table, readings: Ints, console: Console) -> list[Alert]:
-    """Send these readings, and print the alerts that a worker makes of them until it has answered for all."""
+def _watch(settings: Settings, table: files.Table, readings: Ints, console: Console, open_: bool) -> list[Alert]:
+    """Send these readings, and print the alerts that a worker makes of them until it has answered for all.
+
+    open_: then show them in a browser, with the worker going on, until somebody ends it.
+    """
     kafka = settings.kafka
     ensure_topics(kafka, {kafka.readings_topic: PARTITIONS, kafka.alerts_topic: 1})
     make_topics(settings)
@@ -131,6 +142,10 @@ def _watch(settings: Settings, table: files.Table, readings: Ints, console: Cons
                 offset = record.offset + 1
                 alerts.append(msgspec.json.decode(record.value or b"", type=Alert))
                 console.print(line(alerts[-1]))
+        if open_:
+            with demo_console.console_beside(settings) as (address, token):
+                demo_console.show(console, address, token, alerts)
+                demo_console.until_interrupted(worker.step)
     finally:
         worker.close()
     return alerts
