@@ -59,8 +59,10 @@ class Viewed:
     def _follow(self) -> None:
         """Fetch it, and go on until nobody asks any more."""
         history = SensorHistory(self._settings, self.sensor_id, self.messages)
+        history.fetch()
+        self._show(history, "they are being computed")  # the readings can be seen meanwhile
         with open_registry(self._settings) as registry:
-            history.load(registry)
+            history.score(registry)
         self.threshold = history.threshold()
         self._show(history)
         state_s = time.monotonic()
@@ -76,10 +78,10 @@ class Viewed:
                 if new or self.problem or history.store_away != self.store_away:
                     self._show(history)
 
-    def _show(self, history: SensorHistory) -> None:
+    def _show(self, history: SensorHistory, why_no_scores: str = "") -> None:
         self.columns = history.columns
         self.model, self.skipped = history.model, history.skipped
-        self.why_no_scores, self.store_away = history.why_no_scores, history.store_away
+        self.why_no_scores, self.store_away = history.why_no_scores or why_no_scores, history.store_away
         self.problem, self.loading = "", False
         self.number += 1
 

@@ -61,10 +61,13 @@ class SensorHistory:
         self._track: Track | None = None
         self.why_no_scores = self.store_away = ""
 
-    def load(self, registry: Registry) -> None:
-        """Fetch and score what is there; raises TransportError where the broker is away."""
+    def fetch(self) -> None:
+        """Fetch what is there; raises TransportError where the broker is away."""
         self._found = retained.look(self._settings, [self.sensor_id], None, [EVER], self.messages)
         self._kept, self.store_away = self._found.kept.get(self.sensor_id), self._found.away
+
+    def score(self, registry: Registry) -> None:
+        """Score what was fetched; takes longer than fetching it."""
         if self._kept is None:
             return
         model = Overrides(self._settings.sensors).of(self.sensor_id).model or self._settings.detector.model

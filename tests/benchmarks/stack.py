@@ -30,7 +30,7 @@ GROUP, PARTITIONS = "stream-detector", 12
 PACE = "3000"
 BEFORE_S, BETWEEN_S = 75.0, 20.0
 """Of the plant's running: until faults are under way, and between two interventions."""
-SERVICES = ("kafka", "redis", "worker", "trainer", "simulator", "prometheus", "grafana")
+SERVICES = ("kafka", "redis", "worker", "trainer", "console", "simulator", "prometheus", "grafana")
 COMPOSITIONS: tuple[list[str], ...] = (
     [],
     ["--profile", "demo"],
@@ -214,7 +214,7 @@ def main() -> int:
     parser.add_argument("--note", default="", help="a sentence about the machine or the images, for the page")
     args = parser.parse_args()
     secret = Path(__file__)  # any file will do for `config`
-    ports = {"PROMETHEUS_PORT": str(PROMETHEUS_PORT), "GRAFANA_PORT": str(GRAFANA_PORT)}
+    ports = {"PROMETHEUS_PORT": str(PROMETHEUS_PORT), "GRAFANA_PORT": str(GRAFANA_PORT), "CONSOLE_PORT": "28090"}
     files = {"REDIS_PASSWORD_FILE": str(secret), "GRAFANA_PASSWORD_FILE": str(secret)}
     stack, diary = Stack(PROJECT, KAFKA_PORT, {"SIMULATED_PACE": PACE, **ports, **files}), Diary()
     try:

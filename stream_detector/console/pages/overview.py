@@ -146,7 +146,7 @@ class Listing:
 
     def _field(self, name: str, label: str, value: str, hint: str) -> ui.input:
         field = ui.input(label, value=value, placeholder=hint, on_change=lambda e: self._change(name, e.value))
-        field.props("dense outlined debounce=250 clearable").classes("field")
+        field.props("dense outlined debounce=120 clearable").classes("field")
         field._props["id"] = field._props["for"] = f"filter-{name}"
         return field
 
