@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from stream_detector.console import chart, incidents, view
+from stream_detector.console import chart, incidents, phrases, view
 from stream_detector.console.auth import COOKIE, HEADERS, LASTS_S, Gate, Guard, read_token
 from stream_detector.console.chart import Shade
 from stream_detector.console.incidents import Answer, Book, Incident
@@ -163,20 +163,25 @@ def test_incidents_of_a_group_are_folded_behind_the_worst() -> None:
 
 def test_why_is_one_sentence() -> None:
     """What came, what was expected, and against which threshold; of other kinds, what they say themselves."""
-    assert view.why(Incident([alert()], 1)) == (
+    assert phrases.why(Incident([alert()], 1)) == (
         "value is 7 where 1 to 3 was expected, which is 70% of the score; the score 9 exceeds this sensor's own "
         "threshold of 4 (budget 1 per 7d); a normal reading scores so high once in 100,000 times."
     )
     silent = alert(kind="sensor_silent", channels=[], score=None, summary="pump-1 has stopped sending readings")
-    assert view.why(Incident([silent], 1)) == "pump-1 has stopped sending readings."
+    assert phrases.why(Incident([silent], 1)) == "pump-1 has stopped sending readings."
 
 
 def test_times_and_counts_in_words() -> None:
     """Ages, spans and numbers as a person says them; another program's times are shown as they are."""
-    assert (view.age(0.4), view.age(75), view.age(7200)) == ("just now", "1 min 15 s ago", "2 h ago")
-    assert (view.big(3), view.big(12_345), view.big(2_500_000), view.big(0.4)) == ("3", "12.3 k", "2.5 M", "0.4")
-    assert view.clock("whenever") == "whenever"
-    assert view.clock("2026-01-05T08:00:00Z") == "2026-01-05 08:00:00 UTC"
+    assert (phrases.age(0.4), phrases.age(75), phrases.age(7200)) == ("just now", "1 min 15 s ago", "2 h ago")
+    assert (phrases.big(3), phrases.big(12_345), phrases.big(2_500_000), phrases.big(0.4)) == (
+        "3",
+        "12.3 k",
+        "2.5 M",
+        "0.4",
+    )
+    assert phrases.clock("whenever") == "whenever"
+    assert phrases.clock("2026-01-05T08:00:00Z") == "2026-01-05 08:00:00 UTC"
     odd = alert(starts_at="whenever")
     assert view.rows([Incident([odd], 1)])[0].when == "whenever, just begun"
 
@@ -185,7 +190,7 @@ def test_an_answer_is_said_to_be_taken_only_when_it_is() -> None:
     """Sent, taken, or not to be known."""
     record = Feedback(feedback_id="1", alert_id="2", verdict="false_positive", sensor_id="pump-1")
     answer = Answer(record, 0, 5, BEGIN_MS)
-    said = [view.answer_words(answer, taken) for taken in (True, False, None)]
+    said = [phrases.answer_words(answer, taken) for taken in (True, False, None)]
     assert said[0] == "false alarm: taken by the worker"
     assert "not taken it yet" in said[1]
     assert "cannot be seen" in said[2]

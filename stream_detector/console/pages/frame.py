@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 from nicegui import ui
 
-from stream_detector.console import view
+from stream_detector.console import phrases
 from stream_detector.console.auth import COOKIE, Gate
 from stream_detector.console.feed import Feed, Status
 from stream_detector.console.history import Histories
@@ -94,7 +94,7 @@ def every(interval_s: float, what: Callable[[], object]) -> None:
 
 def problems(status: Status, fleet: Fleet, now_s: float) -> Iterator[tuple[str, str]]:
     """What a person must know before trusting the page, as (level, sentence)."""
-    since = view.age(now_s - status.alerts_s) if status.alerts_s else "never"
+    since = phrases.age(now_s - status.alerts_s) if status.alerts_s else "never"
     if status.kafka:
         yield "bad", f"Kafka is away, so no alert comes in; the last look at it succeeded: {since}. {status.kafka}"
     elif not status.alerts_s:
@@ -110,12 +110,12 @@ def problems(status: Status, fleet: Fleet, now_s: float) -> Iterator[tuple[str, 
             yield (
                 "bad",
                 (
-                    f"The workers have taken nothing in for {view.age(fleet.stuck_s).removesuffix(' ago')} though "
+                    f"The workers have taken nothing in for {phrases.age(fleet.stuck_s).removesuffix(' ago')} though "
                     f"{fleet.lag:,} messages wait: check whether one runs."
                 ),
             )
         elif fleet.quiet_s > QUIET_S:
-            yield "fair", f"No reading has come for {view.age(fleet.quiet_s).removesuffix(' ago')}."
+            yield "fair", f"No reading has come for {phrases.age(fleet.quiet_s).removesuffix(' ago')}."
     if status.unreadable:
         yield "fair", f"{status.unreadable:,} messages on the topic of alerts are none and are passed over."
 

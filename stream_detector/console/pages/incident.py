@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 from nicegui import run, ui
 
-from stream_detector.console import view
+from stream_detector.console import phrases, view
 from stream_detector.console.incidents import Incident
 from stream_detector.console.pages.frame import (
     REFRESH_S,
@@ -60,7 +60,7 @@ class Whole:
             one = feed.book.find(self._alert_id)
             steps, number = (list(one.steps), one.number) if one else ([], 0)
             answers = list(feed.book.answers.get(self._alert_id, ()))
-        said = tuple(view.answer_words(answer, feed.taken(answer)) for answer in answers)
+        said = tuple(phrases.answer_words(answer, feed.taken(answer)) for answer in answers)
         now = (number, said, feed.status.alerts_s > 0)
         if now == self._seen:
             return
@@ -111,14 +111,12 @@ class Whole:
     def _show(self, one: Incident, answers: tuple[str, ...]) -> None:
         row = view.rows([one])[0]
         severity = SEVERITIES[one.severity]
-        self._state.set_text(
-            " · ".join(
-                filter(None, (severity, view.KINDS.get(one.last.kind, one.last.kind), row.state, view.lasting(one)))
-            )
-        )
+        kind = phrases.KINDS.get(one.last.kind, one.last.kind)
+        facts = (SEVERITIES[one.severity], kind, row.state, phrases.lasting(one))
+        self._state.set_text(" · ".join(filter(None, facts)))
         self._state.classes(replace=f"words state {severity}")
         self._title.set_text(one.last.summary)
-        self._why.set_text(view.why(one))
+        self._why.set_text(phrases.why(one))
         self._members.clear()
         with self._members:
             for name in one.last.members[:MEMBERS] if one.last.group else ():
@@ -135,7 +133,7 @@ class Whole:
         with self._life:
             for step in one.steps:
                 with element("li", f"step {step.severity}"):
-                    words(f"{view.clock(step.window.end)} · {view.step_words(step)}", "faint")
+                    words(f"{phrases.clock(step.window.end)} · {phrases.step_words(step)}", "faint")
                     words(step.summary)
                     if step.score is not None and step.threshold is not None:
                         words(f"score {step.score:.4g}, threshold {step.threshold.value:.4g}", "faint")
@@ -169,7 +167,7 @@ class Whole:
 
     def _button(self, verdict: Verdict, meaning: str) -> None:
         with element("div", "answer"):
-            text = "Maintenance" if verdict == "maintenance" else view.VERDICTS[verdict].capitalize()
+            text = "Maintenance" if verdict == "maintenance" else phrases.VERDICTS[verdict].capitalize()
             button = ui.button(text, on_click=lambda: self._answer(verdict)).props("no-caps unelevated")
             button.classes("answer-button").mark(verdict)
             words(meaning, "faint small")
@@ -195,7 +193,7 @@ class Whole:
         except StreamDetectorError as error:
             ui.notify(f"Nothing was sent: {error}", type="negative", timeout=10_000)
             return
-        ui.notify(f"Sent: {view.VERDICTS[verdict]}", type="positive")
+        ui.notify(f"Sent: {phrases.VERDICTS[verdict]}", type="positive")
 
 
 def _channel(channel: Channel) -> None:
@@ -203,11 +201,11 @@ def _channel(channel: Channel) -> None:
     with element("div", "channel"):
         bar(channel.name, f"{channel.contribution:.0%}")
         usual = (
-            f", usual {view.number(channel.lower)} to {view.number(channel.upper)}"
+            f", usual {phrases.number(channel.lower)} to {phrases.number(channel.upper)}"
             if channel.lower is not None and channel.upper is not None
             else ""
         )
-        words(f"{view.number(channel.actual)} came, {view.number(channel.expected)} was expected{usual}", "faint")
+        words(f"{phrases.number(channel.actual)} came, {phrases.number(channel.expected)} was expected{usual}", "faint")
 
 
 def _weights(one: Incident) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fastapi import Request
 from nicegui import ui
 
-from stream_detector.console import view
+from stream_detector.console import phrases, view
 from stream_detector.console.numbers import Fleet
 from stream_detector.console.pages.frame import REFRESH_S, Console, element, every, page, words
 from stream_detector.console.view import Filters, Row
@@ -67,8 +67,8 @@ class Tiles:
         if not fleet.known:
             return
         self._numbers["sensors"].set_text(f"{fleet.sensors:,}")
-        self._numbers["readings/s"].set_text("-" if fleet.rate is None else view.big(fleet.rate))
-        self._numbers["messages waiting"].set_text(view.big(fleet.lag))
+        self._numbers["readings/s"].set_text("-" if fleet.rate is None else phrases.big(fleet.rate))
+        self._numbers["messages waiting"].set_text(phrases.big(fleet.lag))
         self._numbers["dead letters, last hour"].set_text(f"{'about ' if fleet.about else ''}{fleet.dead_letters:,}")
         self._weights.set_text(f"Weights in use: {'; '.join(_weights(fleet)) or 'none yet'}")
 
@@ -76,7 +76,7 @@ class Tiles:
 def _weights(fleet: Fleet) -> list[str]:
     found = []
     for one in fleet.weights[:3]:
-        age = view.age(time.time() - parse_time(one.created) / 1000) if one.created else ""
+        age = phrases.age(time.time() - parse_time(one.created) / 1000) if one.created else ""
         found.append(f"{one.name} {one.version[:12]}" + (f", made {age}" if age else ""))
     return found + ([f"and {len(fleet.weights) - 3} more"] if len(fleet.weights) > 3 else [])
 

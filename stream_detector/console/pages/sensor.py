@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 from nicegui import ui
 
-from stream_detector.console import chart, view
+from stream_detector.console import chart, phrases, view
 from stream_detector.console.history import Viewed
 from stream_detector.console.pages.frame import REFRESH_S, Console, anchor, element, every, page, words
 from stream_detector.console.pages.plot import Plot
@@ -35,7 +35,7 @@ def sensor(console: Console, request: Request) -> None:
 
 
 def _facts(viewed: Viewed, columns: Columns) -> list[str]:
-    found = [f"latest reading {view.clock(format_time(int(columns.time_ms[-1])))}"]
+    found = [f"latest reading {phrases.clock(format_time(int(columns.time_ms[-1])))}"]
     if viewed.threshold is not None:
         value, own = viewed.threshold
         whose = "its own" if own else "the fleet's"
@@ -95,9 +95,9 @@ def _incidents(console: Console, sensor_id: str) -> None:
             for one in reversed(several):
                 row = view.rows([one])[0]
                 with element("li", f"step {SEVERITIES[one.severity]}"):
-                    words(view.clock(one.first.starts_at), "faint")
+                    words(phrases.clock(one.first.starts_at), "faint")
                     anchor(row.target, row.what)
-                    words(", ".join(filter(None, (row.severity, row.state, view.lasting(one)))), "faint")
+                    words(", ".join(filter(None, (row.severity, row.state, phrases.lasting(one)))), "faint")
             if not several:
                 element("li", "step", "None is known.")
 
