@@ -58,8 +58,8 @@ def age(span_s: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """A value of a reading or a score; a dash where there is none."""
-    return "-" if value is None else f"{value:.6g}"
+    """A value of a reading or a score to four digits; a dash where there is none."""
+    return "-" if value is None else f"{float(f'{value:.4g}'):.10g}"
 
 
 def big(value: float) -> str:

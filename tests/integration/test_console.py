@@ -15,10 +15,13 @@ from nicegui.testing.user_simulation import user_simulation
 from stream_detector.console.app import add_pages, new_console
 from stream_detector.console.auth import COOKIE
 from stream_detector.console.pages.frame import Console
+from stream_detector.local import LocalKafka, LocalRedis
 from stream_detector.records import Alert, Feedback, parse_time
 from stream_detector.settings import KafkaSettings, RedisSettings, Settings
 from stream_detector.streaming import answers_file
+from stream_detector.streaming.envelope import alert_message
 from stream_detector.streaming.topics import Message, produce, read_topic
+from tests.alerts import alert
 from tests.integration.consoles import CALM, FAULT, NASTY, TOKEN, readings, with_token
 from tests.integration.streams import Running, alerts_of, drain, make_topics, send, settings_for
 from tests.integration.workers import wait_until
@@ -293,3 +296,42 @@ def test_what_is_away_is_said(settings: Settings, away: str) -> None:
         await see(user, f"{away.capitalize()} is away", "127.0.0.1:1", limit_s=60)
 
     looked(settings.model_copy(update=nowhere), what)
+
+
+def test_a_page_that_is_open_outlives_broker_and_store(
+    tmp_path: Path, topic: str, made: dict[tuple[str, ...], Path]
+) -> None:
+    """What is away is said without a reload, and no longer when it is back; then what comes is shown again."""
+    with LocalKafka(tmp_path / "kafka") as broker, LocalRedis(tmp_path / "redis", keep=True) as store:
+        settings = with_token(settings_for(broker.address, store.url, topic, made))
+        make_topics(settings, 2)
+
+        async def what(user: User, console: Console) -> None:
+            await user.open("/")
+            await see(user, "No open incidents", limit_s=60)
+            broker.pause()
+            await see(user, "Kafka is away", limit_s=90)
+            broker.resume()
+            await gone(user, "Kafka is away")
+            store.kill()
+            await see(user, "Redis is away", limit_s=60)
+            store.start()
+            await gone(user, "Redis is away")
+            told = alert(sensor_id="late", event="opened", seq=0)
+            produce(settings.kafka, [alert_message(told, settings.kafka.alerts_topic)])
+            await see(user, "1 open incident", "late")
+
+        looked(settings, what)
+
+
+async def gone(user: User, text: str, limit_s: float = 90) -> None:
+    """Wait until this is no longer on the page."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            await user.should_not_see(text)
+            return
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)

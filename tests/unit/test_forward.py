@@ -126,7 +126,7 @@ def test_words_for_people_stay_on_their_lines(one: Alert) -> None:
     assert text.title(one).isprintable()
     body = text.body(one, "https://console.example")
     assert all(line.isprintable() for line in body.split("\n"))
-    assert body.endswith(f"https://console.example/incident/{one.alert_id}")
+    assert body.endswith(f"https://console.example/incident?id={one.alert_id}")
 
 
 def test_a_webhook_is_signed_as_the_standard_has_it() -> None:
@@ -197,7 +197,7 @@ def test_chat_is_told_of_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[critical]", "failure"),
         ("[warning] ", "success"),
     ]
-    assert told[0][2].endswith(f"https://console.example/incident/{opened.alert_id}")
+    assert told[0][2].endswith(f"https://console.example/incident?id={opened.alert_id}")
     taken[0] = False
     outcome = receiver.send(opened, None)
     assert (outcome.delivered, outcome.refused) == (False, False)

@@ -37,7 +37,7 @@ def body(alert: Alert, console_url: str) -> str:
 
 def link(alert: Alert, console_url: str) -> str:
     """Where the console shows the incident."""
-    return f"{console_url}/incident/{quote(alert.alert_id, safe='')}"
+    return f"{console_url}/incident?id={quote(alert.alert_id, safe='')}"
 
 
 def printable(text: str) -> str:
