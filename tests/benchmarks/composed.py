@@ -124,10 +124,15 @@ def until(what: str, holds: Callable[[], bool], limit_s: float = 120.0) -> float
     return time.monotonic() - begin
 
 
-def fetched(url: str) -> Any:
-    """The JSON at an address on this machine; None while nothing answers."""
+def text_at(url: str) -> str:
+    """What is at an address on this machine; nothing while nothing answers."""
     try:
         with build_opener(ProxyHandler({})).open(url, timeout=5) as answer:
-            return json.load(answer)
+            return str(answer.read().decode("utf-8", "replace"))
     except OSError:
-        return None
+        return ""
+
+
+def fetched(url: str) -> Any:
+    """The JSON at an address on this machine; None while nothing answers."""
+    return json.loads(text_at(url) or "null")

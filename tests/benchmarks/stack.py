@@ -21,23 +21,28 @@ from datetime import date
 from pathlib import Path
 
 from stream_detector.evaluation.matching import match
+from stream_detector.records import Alert
 from stream_detector.simulate import Fault
-from tests.benchmarks.composed import Stack, fetched, until
+from tests.benchmarks.composed import Stack, fetched, text_at, until
 from tests.integration.streams import by_incident
 
-PROJECT, KAFKA_PORT, PROMETHEUS_PORT, GRAFANA_PORT = "stream-detector-proof", 29092, 29090, 23000
+PROJECT, KAFKA_PORT = "stream-detector-proof", 29092
+PORTS = {"PROMETHEUS_PORT": 29090, "GRAFANA_PORT": 23000, "CONSOLE_PORT": 28090, "ALERTMANAGER_PORT": 29093}
 GROUP, PARTITIONS = "stream-detector", 12
 PACE = "3000"
 BEFORE_S, BETWEEN_S = 75.0, 20.0
 """Of the plant's running: until faults are under way, and between two interventions."""
-SERVICES = ("kafka", "redis", "worker", "trainer", "console", "simulator", "prometheus", "grafana")
+OURS = ("worker", "trainer", "console", "simulator", "forwarder")
+SERVICES = ("kafka", "redis", "prometheus", "grafana", "alertmanager", *OURS)
+ALL = ("--profile", "demo", "--profile", "observe", "--profile", "alert")
 COMPOSITIONS: tuple[list[str], ...] = (
     [],
     ["--profile", "demo"],
     ["--profile", "observe"],
-    ["--profile", "demo", "--profile", "observe"],
+    ["--profile", "alert"],
+    [*ALL],
     ["-f", "docker-compose.yml", "-f", "deploy/compose.gpu.yml", "--profile", "demo"],
-    ["-f", "docker-compose.yml", "-f", "deploy/compose.secrets.yml", "--profile", "demo", "--profile", "observe"],
+    ["-f", "docker-compose.yml", "-f", "deploy/compose.secrets.yml", *ALL],
 )
 
 
@@ -68,22 +73,31 @@ def begin(stack: Stack, diary: Diary) -> None:
         size = int(stack.docker("image", "inspect", "--format", "{{.Size}}", "stream-detector:local"))
         backend = os.environ.get("TORCH_BACKEND", "cpu") or "the usual index's"
         words.append(f"an image of {size / 1e9:.1f} GB; its build of PyTorch is {backend}")
-    with diary.entry("`--profile demo --profile observe up -d --wait`") as words:
-        stack.compose("--profile", "demo", "--profile", "observe", "up", "--detach", "--wait", "--no-build")
+    with diary.entry(f"`{' '.join(ALL)} up -d --wait`") as words:
+        stack.compose(*ALL, "up", "--detach", "--wait", "--no-build")
         words.append("all healthy")
     with diary.entry("how they run") as words:
         words += guarded(stack)
     with diary.entry("Prometheus") as words:
-        targets = f"http://127.0.0.1:{PROMETHEUS_PORT}/api/v1/targets"
-        jobs = ("trainer", "worker")
-        until("worker and trainer are scraped", lambda: sorted(up(fetched(targets))) == list(jobs))
-        words.append("scrapes worker and trainer")
+        prometheus = f"http://127.0.0.1:{PORTS['PROMETHEUS_PORT']}/api/v1"
+        jobs = ["forwarder", "trainer", "worker"]
+        until("all three are scraped", lambda: sorted(up(fetched(f"{prometheus}/targets"))) == jobs)
+        until("it knows Alertmanager", lambda: bool(heard(fetched(f"{prometheus}/alertmanagers"))))
+        words.append("scrapes worker, trainer and forwarder, and knows Alertmanager")
+    with diary.entry("the console") as words:
+        until("it answers", lambda: "stream-detector" in text_at(f"http://127.0.0.1:{PORTS['CONSOLE_PORT']}/"))
+        words.append("serves its page")
 
 
 def up(answer: object) -> list[str]:
     """The jobs of the targets that Prometheus reaches."""
     active = answer["data"]["activeTargets"] if isinstance(answer, dict) else []
     return [one["labels"]["job"] for one in active if one["health"] == "up"]
+
+
+def heard(answer: object) -> list[str]:
+    """The Alertmanagers that Prometheus tells."""
+    return [one["url"] for one in answer["data"]["activeAlertmanagers"]] if isinstance(answer, dict) else []
 
 
 def guarded(stack: Stack) -> list[str]:
@@ -96,14 +110,12 @@ def guarded(stack: Stack) -> list[str]:
                 raise RuntimeError(f"{name} is reached from outside: {addresses}")
             if host["CapDrop"] != ["ALL"] or not host["Memory"] or not host["NanoCpus"]:
                 raise RuntimeError(f"{name} has capabilities or no limits")
-            if service in ("worker", "trainer", "simulator") and not (
-                host["ReadonlyRootfs"] and one["Config"]["User"].startswith("10001")
-            ):
+            if service in OURS and not (host["ReadonlyRootfs"] and one["Config"]["User"].startswith("10001")):
                 raise RuntimeError(f"{name} runs as root or writes to its image")
     return [
         "ports on 127.0.0.1 only",
         "no capabilities, memory and processor limited",
-        "worker, trainer and simulator as user 10001 on a read-only file system",
+        "all of ours as user 10001 on a read-only file system",
     ]
 
 
@@ -113,6 +125,9 @@ def disturb(stack: Stack, diary: Diary) -> None:
         time.sleep(BEFORE_S)
         until("an alert is told", lambda: bool(stack.alerts("alerts")))
         words.append(f"{stack.readings():,} readings, {len(stack.alerts('alerts'))} alerts on the host's listener")
+    with diary.entry("Alertmanager") as words:
+        took_s = until("it shows the open incidents", lambda: shown() == going_on(stack.alerts("alerts")))
+        words.append(f"shows just the {len(shown())} incidents that are open, {took_s:.0f} s later")
     with diary.entry("`kill worker`, and 10 s later `up`") as words:
         stack.compose("kill", "worker")
         time.sleep(10)
@@ -135,6 +150,18 @@ def disturb(stack: Stack, diary: Diary) -> None:
         until("one has all partitions", lambda: stack.shares(GROUP) == [PARTITIONS])
         ended = [one["State"]["ExitCode"] for one in stack.inspect("worker")]
         words.append(f"one has all {PARTITIONS}" + ("" if ended == [0] else f"; containers left: {ended}"))
+
+
+def shown() -> set[str]:
+    """The incidents that Alertmanager shows."""
+    found = fetched(f"http://127.0.0.1:{PORTS['ALERTMANAGER_PORT']}/api/v2/alerts?active=true") or []
+    return {one["annotations"]["alert_id"] for one in found if "alert_id" in one["annotations"]}
+
+
+def going_on(alerts: Sequence[Alert]) -> set[str]:
+    """The incidents whose latest step says that they go on."""
+    latest = {alert.alert_id: alert for alert in alerts}
+    return {alert_id for alert_id, alert in latest.items() if alert.status == "firing"}
 
 
 def down_and_up(stack: Stack, diary: Diary) -> None:
@@ -214,7 +241,7 @@ def main() -> int:
     parser.add_argument("--note", default="", help="a sentence about the machine or the images, for the page")
     args = parser.parse_args()
     secret = Path(__file__)  # any file will do for `config`
-    ports = {"PROMETHEUS_PORT": str(PROMETHEUS_PORT), "GRAFANA_PORT": str(GRAFANA_PORT), "CONSOLE_PORT": "28090"}
+    ports = {name: str(port) for name, port in PORTS.items()}
     files = {"REDIS_PASSWORD_FILE": str(secret), "GRAFANA_PASSWORD_FILE": str(secret)}
     stack, diary = Stack(PROJECT, KAFKA_PORT, {"SIMULATED_PACE": PACE, **ports, **files}), Diary()
     try:
