@@ -337,3 +337,15 @@ def test_the_process_outlasts_hangs(kafka: str, topic: str) -> None:
         wait_until_begun(settings)
         tell(settings, life(0))
         wait_until(lambda: len(box.taken) == 3, "all is told")
+
+
+def test_people_are_told_through_apprise(kafka: str, topic: str) -> None:
+    """Of the beginning and the end, in words; a service that fails is asked again."""
+    settings = fresh(kafka, topic, partitions=1)
+    with receiving(Inbox(moods=[500])) as box, forwarding(settings, "apprise", [box.url.replace("http", "json", 1)]):
+        wait_until_begun(settings)
+        tell(settings, life(0))
+        wait_until(lambda: len(box.taken) == 2, "people are told")
+    assert [one["type"] for one in box.taken] == ["warning", "success"]
+    assert box.taken[0]["title"] == "[warning] pump-7: vibration is high"
+    assert "since 2026-01-09T04:10:00Z" in box.taken[0]["message"]
