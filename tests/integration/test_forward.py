@@ -6,9 +6,11 @@ import itertools
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from tests.integration.receivers import HANGS_S, Inbox, receiving
 from tests.integration.test_health import totals
 from tests.integration.workers import wait_until
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
 QUICK = {
     "STREAM_DETECTOR_FORWARD__TIMEOUT": "1s",
     "STREAM_DETECTOR_FORWARD__GIVE_UP_AFTER": "1m",
@@ -349,3 +352,22 @@ def test_people_are_told_through_apprise(kafka: str, topic: str) -> None:
     assert [one["type"] for one in box.taken] == ["warning", "success"]
     assert box.taken[0]["title"] == "[warning] pump-7: vibration is high"
     assert "since 2026-01-09T04:10:00Z" in box.taken[0]["message"]
+
+
+def test_the_ten_lines_of_the_readme_print_what_begins(kafka: str, topic: str) -> None:
+    """Run as they stand, but for address, topic and group."""
+    settings = fresh(kafka, topic, partitions=1)
+    tell(settings, [*life(0), *life(1, "info"), *life(2)])
+    code = README.partition("<!-- subscribe -->\n```python\n")[2].partition("```")[0]
+    assert 0 < len(code.splitlines()) <= 10
+    for given, mine in (("localhost:9092", kafka), ('"alerts"', f'"{settings.alerts_topic}"'), ("my-desk", topic)):
+        assert given in code
+        code = code.replace(given, mine)
+    process = subprocess.Popen([sys.executable, "-uc", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(2)]
+    finally:
+        process.kill()
+        process.communicate()
+    assert said == ["2026-01-09T04:10:00Z pump-7: vibration is high\n"] * 2

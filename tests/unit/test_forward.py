@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,6 +140,18 @@ def test_a_webhook_is_signed_as_the_standard_has_it() -> None:
     with pytest.raises(ConfigError) as told:
         webhook.key_of("whsec_no base64!")
     assert "no base64!" not in str(told.value)
+
+
+def test_the_code_of_the_readme_tells_genuine_webhooks() -> None:
+    """One that was signed now is; one that was changed, or is old, is not."""
+    code = (Path(__file__).parents[2] / "README.md").read_text().partition("<!-- verify -->\n```python\n")[2]
+    found: dict[str, Any] = {}
+    exec(code.partition("```")[0], found)  # noqa: S102 - the README's own
+    now = int(time.time())
+    signed = webhook.signature(b"key", "a.1", now, b"body")
+    assert found["genuine"](signed, b"body", b"key")
+    assert not found["genuine"](signed, b"bodies", b"key")
+    assert not found["genuine"](webhook.signature(b"key", "a.1", now - 400, b"body"), b"body", b"key")
 
 
 def test_a_severity_that_rises_ends_the_former_alert(monkeypatch: pytest.MonkeyPatch) -> None:
