@@ -8,7 +8,9 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import webbrowser
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -62,6 +64,8 @@ def _address(process: subprocess.Popen[str]) -> str:
     said = []
     for line in process.stderr or ():
         if found := ADDRESS.search(line):
+            # What it says later is read and left: a pipe that is full would stop it.
+            threading.Thread(target=lambda: deque(process.stderr or (), maxlen=0), daemon=True).start()
             return found[0]
         said.append(line)
     raise OutputError(f"the console did not start: {''.join(said).strip() or 'it said nothing'}")
