@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -53,14 +54,19 @@ def worker(settings: Settings) -> Iterator[Running]:
 async def looking(settings: Settings) -> AsyncIterator[tuple[User, Console]]:
     """Somebody with a browser, as far as the server can see."""
     console = new_console(settings)
-    async with user_simulation() as user:
-        add_pages(console)
-        console.feed.start()
-        try:
-            yield user, console
-        finally:
-            console.histories.stop()
-            console.feed.stop()
+    before = dict(sys.modules)
+    try:
+        async with user_simulation() as user:
+            add_pages(console)
+            console.feed.start()
+            try:
+                yield user, console
+            finally:
+                console.histories.stop()
+                console.feed.stop()
+    finally:
+        # The library forgets the modules that hold pages, and their packages: other tests would get second ones.
+        sys.modules.update(before)
 
 
 def looked(settings: Settings, what: Callable[[User, Console], Awaitable[None]]) -> None:
