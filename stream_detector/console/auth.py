@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stream_detector.errors import ConfigError
 from stream_detector.settings import ConsoleSettings
 from stream_detector.settings.console import SHORTEST_TOKEN
+from stream_detector.settings.secret_file import read_secret
 
 COOKIE = "stream-detector-console"
 LASTS_S = 12 * 3600
@@ -38,10 +39,7 @@ def read_token(settings: ConsoleSettings) -> str:
     """The token; empty where there is none. Raises ConfigError for a file that holds none."""
     if settings.token_file is None:
         return settings.token.get_secret_value() if settings.token else ""
-    try:
-        token = settings.token_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"console.token_file: the file {settings.token_file} cannot be read") from error
+    token = read_secret(settings.token_file, "console.token_file").strip()
     if len(token) < SHORTEST_TOKEN:
         raise ConfigError(
             f"console.token_file: the file {settings.token_file} holds fewer than {SHORTEST_TOKEN} characters: make a "

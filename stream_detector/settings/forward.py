@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
-from stream_detector.errors import ConfigError
 from stream_detector.settings.budget import parse_duration
 from stream_detector.settings.edge import FROZEN
+from stream_detector.settings.secret_file import read_secret
 
 
 class ForwardSettings(BaseModel):
@@ -61,7 +61,4 @@ class ForwardSettings(BaseModel):
         file: Path | None = getattr(self, f"{name}_file")
         if file is None:
             return given.get_secret_value() if given is not None else None
-        try:
-            return file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"forward.{name}_file: the file {file} cannot be read ({error})") from error
+        return read_secret(file, f"forward.{name}_file").strip()

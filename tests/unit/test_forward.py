@@ -276,6 +276,10 @@ def test_secrets_come_from_files_and_are_not_shown(tmp_path: Path) -> None:
         receivers.addresses("webhook", (), ForwardSettings())
     with pytest.raises(ConfigError, match=r"forward\.urls_file"):
         receivers.addresses("webhook", (), ForwardSettings(urls_file=tmp_path / "none"))
+    empty = tmp_path / "empty"
+    empty.write_text(" \n")
+    with pytest.raises(ConfigError, match="is empty"):
+        receivers.build("webhook", "https://a", ForwardSettings(webhook_secret_file=empty))
     with pytest.raises(ValueError, match="leave one out"):
         ForwardSettings.model_validate({"urls": "https://a/hidden", "urls_file": file})
     with pytest.raises(ConfigError, match="routing key"):

@@ -107,8 +107,9 @@ class Forwarder(threading.Thread):
             while True:
                 self._beat()
                 for record in at.poll():
-                    self._take(record)
+                    # Before it is dealt with: while the receiver is away this is what tells of it.
                     self._numbers.behind(self.name, at.behind())
+                    self._take(record)
                 at.commit()
                 self._numbers.behind(self.name, at.behind())
                 if time.monotonic() - renewed_s >= self._renew_s:

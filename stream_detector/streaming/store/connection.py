@@ -31,6 +31,7 @@ from redis.retry import Retry
 
 from stream_detector.errors import ConfigError, StoreError, StreamDetectorError
 from stream_detector.settings import RedisSettings
+from stream_detector.settings.secret_file import read_secret
 
 T = TypeVar("T")
 PARSE: Callable[[str], dict[str, Any]] = parse_url
@@ -157,23 +158,12 @@ def _options(settings: RedisSettings) -> dict[str, Any]:
     if settings.password_file:
         if options.get("password"):
             raise ConfigError("redis.url has a password and redis.password_file is given: leave one of them out")
-        options["password"] = _password(settings.password_file)
+        options["password"] = read_secret(settings.password_file, "redis.password_file")
     if settings.ssl_cafile:
         if not url.startswith("rediss://"):
             raise ConfigError("redis.ssl_cafile is given, but redis.url does not begin with rediss:// (TLS)")
         options["ssl_ca_certs"] = str(_authority(settings.ssl_cafile))
     return options
-
-
-def _password(path: Path) -> str:
-    try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"redis.password_file {path} cannot be read ({reason})") from None
-    if not password:
-        raise ConfigError(f"redis.password_file {path} is empty: write the password into it")
-    return password
 
 
 def _authority(path: Path) -> Path:
