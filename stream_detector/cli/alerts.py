@@ -17,6 +17,7 @@ from rich.text import Text
 
 from stream_detector import settings as all_settings
 from stream_detector.cli.pipe import COLOURS, Pipe, hush_the_client, print_line, reader_may_leave, visible
+from stream_detector.detect import summary
 from stream_detector.errors import TransportError
 from stream_detector.records import SEVERITIES, Alert, format_duration, parse_time
 from stream_detector.settings import KafkaSettings
@@ -27,6 +28,14 @@ PANEL = "Services"
 RETRY_S, RETRY_MAX_S = 1.0, 10.0
 TELL_AGAIN_S = 60.0
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings")]
+OfSensor = Annotated[
+    str | None, typer.Option(metavar="PATTERN", help="of these sensors or groups only: pump-*, line-[12]-?")
+]
+OfSeverity = Annotated[str | None, typer.Option(metavar="LEVEL", help=f"at least so severe: {', '.join(SEVERITIES)}")]
+OfKind = Annotated[str | None, typer.Option(help=f"of this kind only: {', '.join(KINDS)}")]
+OfLabel = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=PATTERN", help="with this label only; may be given several times")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,16 +49,10 @@ def alerts(
     no_follow: Annotated[
         bool, typer.Option("--no-follow", help="print those that are there, from the beginning, and end")
     ] = False,
-    sensor: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="of these sensors or groups only: pump-*, line-[12]-?")
-    ] = None,
-    severity: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help=f"at least so severe: {', '.join(SEVERITIES)}")
-    ] = None,
-    kind: Annotated[str | None, typer.Option(help=f"of this kind only: {', '.join(KINDS)}")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=PATTERN", help="with this label only; may be given several times")
-    ] = None,
+    sensor: OfSensor = None,
+    severity: OfSeverity = None,
+    kind: OfKind = None,
+    label: OfLabel = None,
     config: Config = None,
 ) -> None:
     """Follow the alerts as they come, one line each: event time, severity, what happened, sensor or group, summary.
@@ -130,7 +133,7 @@ def line(alert: Alert) -> Text:
         Text(f"{alert.severity:8}", style=COLOURS[alert.severity]),
         Text(f"{alert.event:7}", style="bold" if alert.event == "opened" else ""),
         Text(visible(subject) + size, style="bold"),
-        Text(visible(_without(subject, alert.summary))),
+        Text(visible(summary.without(subject, alert.summary))),
     ]
     if alert.kind != "anomaly":
         parts.append(Text(f"[{alert.kind}]", style="dim"))
@@ -138,12 +141,6 @@ def line(alert: Alert) -> Text:
     if lasting and lasting not in alert.summary:
         parts.append(Text(f"({'lasted' if alert.ends_at else 'for'} {lasting})", style="dim"))
     return Text("  ").join(parts)
-
-
-def _without(subject: str, summary: str) -> str:
-    """A summary that begins with what stands before it anyway, without that."""
-    rest = summary.removeprefix(subject)
-    return rest[1:].lstrip() if rest != summary and rest[:1] in (":", " ") else summary
 
 
 def _lasting(alert: Alert) -> str:

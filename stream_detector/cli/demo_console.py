@@ -21,6 +21,7 @@ from rich.console import Console
 from stream_detector.errors import ConfigError, OutputError
 from stream_detector.records import SEVERITIES, Alert
 from stream_detector.settings import PREFIX, Settings
+from stream_detector.streaming.forward import text
 
 ADDRESS = re.compile(r"http://\S+:\d+")
 ENDS_S = 10.0
@@ -73,7 +74,7 @@ def _address(process: subprocess.Popen[str]) -> str:
 
 def show(console: Console, address: str, token: str, alerts: Sequence[Alert]) -> None:
     """Open a browser at the worst incident, and say how to go on."""
-    place = f"{address}/incident?id={worst.alert_id}" if (worst := _worst(alerts)) else address
+    place = text.link(worst, address) if (worst := _worst(alerts)) else address
     console.print(f"The console is on {place}", highlight=False, soft_wrap=True)
     console.print(f"Answer an alert there with the token {token}. Ctrl-C ends the demo.", highlight=False)
     webbrowser.open(place)

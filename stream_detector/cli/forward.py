@@ -8,7 +8,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -18,12 +17,12 @@ from rich.text import Text
 
 from stream_detector import settings as all_settings
 from stream_detector.cli import logs
-from stream_detector.cli.alerts import PANEL
+from stream_detector.cli.alerts import PANEL, Config, OfKind, OfLabel, OfSensor, OfSeverity
 from stream_detector.cli.logs import LogFormat
 from stream_detector.cli.pipe import COLOURS, Pipe, hush_the_client, visible
 from stream_detector.cli.stopping import stoppable
 from stream_detector.errors import ConfigError, TransportError
-from stream_detector.records import SEVERITIES, format_time
+from stream_detector.records import format_time
 from stream_detector.settings import Settings
 from stream_detector.streaming.forward import receivers, undelivered
 from stream_detector.streaming.forward.forwarder import Forwarder
@@ -31,7 +30,7 @@ from stream_detector.streaming.forward.numbers import Numbers
 from stream_detector.streaming.forward.receiver import Receiver
 from stream_detector.streaming.telemetry import Telemetry, serving
 from stream_detector.streaming.topics import ensure_topics
-from stream_detector.streaming.wanted import KINDS, Wanted, labels_of
+from stream_detector.streaming.wanted import Wanted, labels_of
 
 logger = logging.getLogger(__name__)
 NAME = re.compile(r"[a-zA-Z0-9._-]{1,80}")
@@ -59,14 +58,10 @@ def forward(
         str | None,
         typer.Option(help="name of the receiver, and of its consumer group  [default: from kind and address]"),
     ] = None,
-    severity: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help=f"at least so severe: {', '.join(SEVERITIES)}")
-    ] = None,
-    sensor: Annotated[str | None, typer.Option(metavar="PATTERN", help="of these sensors or groups only")] = None,
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=PATTERN", help="with this label only; may be given several times")
-    ] = None,
-    kind: Annotated[str | None, typer.Option(help=f"of this kind only: {', '.join(KINDS)}")] = None,
+    severity: OfSeverity = None,
+    sensor: OfSensor = None,
+    label: OfLabel = None,
+    kind: OfKind = None,
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="a new receiver is told all that is there, not what is open")
     ] = False,
@@ -74,7 +69,7 @@ def forward(
         bool, typer.Option("--undelivered", help="list what receivers did not take, and end")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="send that once more to the receivers named, and end")] = False,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings")] = None,
+    config: Config = None,
     log_format: LogFormat = None,
 ) -> None:
     """Hand alerts on to Alertmanager, PagerDuty, webhooks, or (apprise) chat, mail and SMS.

@@ -144,8 +144,8 @@ class Feed:
 
     def _alert(self, value: bytes, partition: int, offset: int, time_ms: int) -> None:
         try:
-            self.book.take(msgspec.json.decode(value, type=Alert))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self.book.take(answers_file.decode(value, Alert))
+        except DataError as error:
             self._say(unreadable=self.status.unreadable + 1)
             self._passed_over(self.settings.kafka.alerts_topic, partition, offset, error)
 

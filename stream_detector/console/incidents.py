@@ -12,8 +12,6 @@ MOST_OPEN = 20_000
 MOST_CLOSED = 5_000
 MOST_STEPS = 60
 MOST_ANSWERED = 5_000
-ONCE = ("regime_change", "state_gap")
-"""Kinds that are told once: opened and resolved in one, so they are never open."""
 
 
 @dataclass(slots=True)

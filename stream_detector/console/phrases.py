@@ -30,12 +30,6 @@ KINDS = {
 }
 
 
-def without(subject: str, summary: str) -> str:
-    """A summary without the name that stands before it anyway."""
-    rest = summary.removeprefix(subject)
-    return rest[1:].lstrip() if rest != summary and rest[:1] in (":", " ") else summary
-
-
 def lasting(one: Incident) -> str:
     """How long it has gone on, in event time."""
     begin, end = parsed(one.first.starts_at), parsed(one.last.ends_at or one.last.window.end)

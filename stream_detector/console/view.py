@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from stream_detector.console import phrases
 from stream_detector.console.incidents import Incident
+from stream_detector.detect import summary
 from stream_detector.errors import ConfigError
 from stream_detector.records import SEVERITIES
 from stream_detector.settings import parse_duration
@@ -121,7 +122,7 @@ def _row(one: Incident, folded: int = 0) -> Row:
         key=last.alert_id,
         severity=SEVERITIES[one.severity],
         title=sensors,
-        what=phrases.without(last.group or last.sensor_id, one.telling.summary),
+        what=summary.without(last.group or last.sensor_id, one.telling.summary),
         when=", ".join(filter(None, (phrases.clock(one.first.starts_at), phrases.lasting(one)))),
         labels=tuple(f"{name}={value}" for name, value in sorted(last.labels.items())),
         state="open" if one.open else phrases.CLOSED.get(last.close_reason or "", "told once"),

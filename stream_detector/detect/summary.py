@@ -42,6 +42,12 @@ def of(change: Change, sensor_id: str, channels: Sequence[Channel], group: str |
     )
 
 
+def without(subject: str, sentence: str) -> str:
+    """A sentence that begins with what stands before it anyway, without that."""
+    rest = sentence.removeprefix(subject)
+    return rest[1:].lstrip() if rest != sentence and rest[:1] in (":", " ") else sentence
+
+
 def _anomaly(change: Change, subject: str, channels: Sequence[Channel]) -> str:
     if change.close_reason is not None:
         lasted = format_duration((change.end_ms or change.start_ms) - change.start_ms)

@@ -99,15 +99,16 @@ class Encoder(nn.Module):
 
     def loss(self, windows: Tensor, epoch: int) -> Tensor:
         """Mean squared error over all steps that can be foretold, and over the horizons."""
-        expected = self.forward(windows)
-        errors = [(expected[:, :-h, i] - windows[:, h:]).square().mean() for i, h in enumerate(self.horizons)]
-        return torch.stack(errors).mean()
+        return torch.stack([missed.mean() for missed in self._missed(windows)]).mean()
 
     def losses(self, windows: Tensor) -> Tensor:
         """The loss of each window: (B,)."""
+        return torch.stack([missed.mean((1, 2)) for missed in self._missed(windows)]).mean(dim=0)
+
+    def _missed(self, windows: Tensor) -> list[Tensor]:
+        """Squared errors of all steps that can be foretold, by horizon h: (B, T - h, C)."""
         expected = self.forward(windows)
-        errors = [(expected[:, :-h, i] - windows[:, h:]).square().mean((1, 2)) for i, h in enumerate(self.horizons)]
-        return torch.stack(errors).mean(dim=0)
+        return [(expected[:, :-h, i] - windows[:, h:]).square() for i, h in enumerate(self.horizons)]
 
     def calibrate(self, windows: Tensor) -> None:
         """Each channel's usual error by horizon, and the `coverage` quantile of its error at the longest."""

@@ -56,10 +56,7 @@ class Track:
         self._again: dict[tuple[str, int], Alert] = {}
         self.start = past.Start(0, None, None, "estimated", why)
         self.opened: set[str] = set()
-        self.time_ms: Ints = np.zeros(0, np.int64)
-        self.score: Floats = np.zeros(0)
-        self.threshold: Floats = np.zeros(0)
-        self.expected, self.lower, self.upper, self.contribution = (np.zeros((0, len(kept.channels))) for _ in range(4))
+        self._clear(len(kept.channels))
 
     def run(self, wanted: Sequence[Alert]) -> None:
         """Judge the readings up to, and a little behind, the windows of these alerts."""
@@ -117,15 +114,19 @@ class Track:
         """Judge once, with a detector that knows nothing but where it starts. span: the readings that are judged."""
         self._detector, self._watermarks = self._new_detector(), Watermarks()
         self._again, self.opened = {}, set()
-        self.time_ms, self.score, self.threshold = np.zeros(0, np.int64), np.zeros(0), np.zeros(0)
-        self.expected, self.lower, self.upper, self.contribution = (
-            np.zeros((0, readings.values.shape[1])) for _ in range(4)
-        )
+        self._clear(readings.values.shape[1])
         at = self._begin(readings)
         judge_from = max(at, span[0])
         for batch in self._batches(readings, at, judge_from):
             self._detector.warm(batch)
         self._look(readings, (judge_from, span[1]), wanted)
+
+    def _clear(self, channels: int) -> None:
+        """Nothing is scored yet."""
+        self.time_ms: Ints = np.zeros(0, np.int64)
+        self.score: Floats = np.zeros(0)
+        self.threshold: Floats = np.zeros(0)
+        self.expected, self.lower, self.upper, self.contribution = (np.zeros((0, channels)) for _ in range(4))
 
     def _look(self, readings: Readings, span: tuple[int, int], wanted: Sequence[Alert]) -> None:
         """Judge these readings, and keep what they come to."""

@@ -22,6 +22,7 @@ from stream_detector.streaming.topics import ensure_topics
 from stream_detector.streaming.worker import Worker
 from stream_detector.training.sample import History
 from stream_detector.training.train import TrainOptions, train
+from tests.integration.streams import own_topics
 
 SENSORS, PARTITIONS, WINDOW = 10_000, 4, 100
 A_MESSAGE = 50
@@ -130,15 +131,7 @@ def settings_for(kafka: str, redis_url: str, **worker: Any) -> Settings:
     """Settings of a worker with topics of its own; all else is as it comes."""
     name = f"benchmark-{uuid.uuid4().hex[:8]}"
     settings = Settings(
-        kafka=KafkaSettings(
-            bootstrap_servers=kafka,
-            group_id=name,
-            readings_topic=f"{name}-readings",
-            alerts_topic=f"{name}-alerts",
-            dead_letters_topic=f"{name}-dead",
-            feedback_topic=f"{name}-feedback",
-            events_topic=f"{name}-events",
-        ),
+        kafka=own_topics(kafka, name),
         redis=RedisSettings.model_validate({"url": redis_url, "prefix": name}),
         worker=WorkerSettings(**worker),
     )

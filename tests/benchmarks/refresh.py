@@ -30,7 +30,7 @@ from kafka import KafkaProducer
 from stream_detector.evaluation.matching import match
 from stream_detector.local import running
 from stream_detector.records import Alert, Floats, parse_time
-from stream_detector.settings import DetectorSettings, KafkaSettings, RedisSettings, Settings, TrainerSettings
+from stream_detector.settings import DetectorSettings, RedisSettings, Settings, TrainerSettings
 from stream_detector.simulate import INJECTORS, Fault, draw_length, draw_magnitude
 from stream_detector.streaming.hot_swap import HotSwap
 from stream_detector.streaming.profiles import Profiles
@@ -39,7 +39,7 @@ from stream_detector.streaming.trainer import Trainer
 from stream_detector.streaming.weights import Weights
 from stream_detector.streaming.worker import Worker
 from stream_detector.training.fit import Progress
-from tests.integration.streams import alerts_of, lag, make_topics
+from tests.integration.streams import alerts_of, lag, make_topics, own_topics
 
 SENSORS, A_DAY, DAYS, PARTITIONS = 24, 288, 28, 2
 LEARNED, CHANGED, SETTLED = 7, 14, 16
@@ -117,15 +117,7 @@ def settings_of(kafka: str, redis: str, name: str, directory: Path) -> Settings:
     """What an arm runs with."""
     return Settings(
         detector=DetectorSettings(budget="1 per 7d"),
-        kafka=KafkaSettings(
-            bootstrap_servers=kafka,
-            group_id=name,
-            readings_topic=f"{name}-readings",
-            alerts_topic=f"{name}-alerts",
-            dead_letters_topic=f"{name}-dead",
-            feedback_topic=f"{name}-feedback",
-            events_topic=f"{name}-events",
-        ),
+        kafka=own_topics(kafka, name),
         redis=RedisSettings.model_validate({"url": redis, "prefix": name}),
         trainer=TrainerSettings(interval="1d", directory=directory / name),
     )

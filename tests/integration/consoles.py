@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import msgspec
 import numpy as np
 from pydantic import SecretStr
 
 from stream_detector.settings import ConsoleSettings, Settings
-from tests.integration.streams import START_MS, Message
+from tests.integration.streams import START_MS, Message, Running, drain, make_topics, send
 
 TOKEN = "a-token-of-the-test"  # noqa: S105 - of the test alone
 CALM, FAULT = 300, 6
 """Readings of a sensor before its fault, and in it."""
 NASTY = "<script>document.title='caught'</script><img src=x onerror=\"document.title='caught'\">`${1}`:{{1+1}}"
 """What would do something, were it anything but text."""
+
+
+def calm(settings: Settings, sensor_id: str) -> Settings:
+    """The same settings, with topics that are there and a sensor that has been calm."""
+    make_topics(settings, 2)
+    send(settings, readings(sensor_id, 0, CALM))
+    drain(settings, 2)
+    return settings
+
+
+@contextmanager
+def at_work(settings: Settings) -> Iterator[Running]:
+    """A worker at work."""
+    running = Running(settings)
+    running.start()
+    yield running
+    running.stop()
 
 
 def with_token(settings: Settings) -> Settings:

@@ -130,6 +130,19 @@ def settings_for(
     )
 
 
+def own_topics(kafka: str, name: str) -> KafkaSettings:
+    """A broker's settings with a group and topics that nobody else has."""
+    return KafkaSettings(
+        bootstrap_servers=kafka,
+        group_id=name,
+        readings_topic=f"{name}-readings",
+        alerts_topic=f"{name}-alerts",
+        dead_letters_topic=f"{name}-dead",
+        feedback_topic=f"{name}-feedback",
+        events_topic=f"{name}-events",
+    )
+
+
 def make_topics(settings: Settings, partitions: int) -> None:
     """The topics of a test."""
     kafka = settings.kafka

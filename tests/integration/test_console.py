@@ -23,7 +23,7 @@ from stream_detector.streaming import answers_file
 from stream_detector.streaming.envelope import alert_message
 from stream_detector.streaming.topics import Message, produce, read_topic
 from tests.alerts import alert
-from tests.integration.consoles import CALM, FAULT, NASTY, TOKEN, readings, with_token
+from tests.integration.consoles import CALM, FAULT, NASTY, TOKEN, at_work, calm, readings, with_token
 from tests.integration.streams import Running, alerts_of, drain, make_topics, send, settings_for
 from tests.integration.workers import wait_until
 
@@ -34,20 +34,14 @@ PATIENCE_S = 30.0
 @pytest.fixture
 def settings(kafka: str, redis_url: str, topic: str, made: dict[tuple[str, ...], Path]) -> Settings:
     """Settings of workers and console, with the test's own topics, and a sensor that has been calm."""
-    found = with_token(settings_for(kafka, redis_url, topic, made))
-    make_topics(found, 2)
-    send(found, readings(SENSOR, 0, CALM))
-    drain(found, 2)
-    return found
+    return calm(with_token(settings_for(kafka, redis_url, topic, made)), SENSOR)
 
 
 @pytest.fixture
 def worker(settings: Settings) -> Iterator[Running]:
     """A worker at work."""
-    running = Running(settings)
-    running.start()
-    yield running
-    running.stop()
+    with at_work(settings) as running:
+        yield running
 
 
 @asynccontextmanager

@@ -22,8 +22,8 @@ from stream_detector.console.auth import COOKIE
 from stream_detector.models import artifact as artifacts
 from stream_detector.settings import SensorSettings, Settings
 from tests.browser import Browser, wait_for
-from tests.integration.consoles import CALM, FAULT, NASTY, TOKEN, readings
-from tests.integration.streams import Running, alerts_of, drain, make_topics, send, settings_for
+from tests.integration.consoles import CALM, FAULT, NASTY, TOKEN, at_work, calm, readings
+from tests.integration.streams import Running, alerts_of, send, settings_for
 from tests.integration.workers import wait_until
 
 pytestmark = pytest.mark.browser
@@ -41,20 +41,14 @@ def settings(kafka: str, redis_url: str, topic: str, made: dict[tuple[str, ...],
     artifact = replace(artifacts.load(made["value",]), channels=(CHANNEL,), scaler={})
     artifact.save(tmp_path / "nasty")
     odd = SensorSettings(match="*<*", labels={"line": NASTY}, model=str(tmp_path / "nasty"))
-    found = found.model_copy(update={"sensors": (odd,)})
-    make_topics(found, 2)
-    send(found, readings(SENSOR, 0, CALM))
-    drain(found, 2)
-    return found
+    return calm(found.model_copy(update={"sensors": (odd,)}), SENSOR)
 
 
 @pytest.fixture
 def worker(settings: Settings) -> Iterator[Running]:
     """A worker at work."""
-    running = Running(settings)
-    running.start()
-    yield running
-    running.stop()
+    with at_work(settings) as running:
+        yield running
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from stream_detector.records import Floats32
 from stream_detector.settings import (
     DetectorSettings,
     HttpSettings,
-    KafkaSettings,
     QualitySettings,
     RedisSettings,
     Settings,
@@ -39,7 +38,7 @@ from stream_detector.streaming.trainer import Trainer
 from stream_detector.streaming.weights import Weights
 from stream_detector.streaming.worker import Worker
 from stream_detector.training.fit import Progress
-from tests.integration.streams import alerts_of, make_topics, plant, send, settings_for
+from tests.integration.streams import alerts_of, make_topics, own_topics, plant, send, settings_for
 from tests.integration.workers import wait_until
 
 COMMAND = Path(sys.executable).with_name("stream-detector")
@@ -231,14 +230,7 @@ def trainer_settings(kafka: str, redis_url: str, topic: str, directory: Path) ->
     return Settings(
         detector=DetectorSettings(model="moving-z", window=24),
         quality=QualitySettings(clock_ahead="36500d"),
-        kafka=KafkaSettings(
-            bootstrap_servers=kafka,
-            group_id=topic,
-            readings_topic=f"{topic}-readings",
-            alerts_topic=f"{topic}-alerts",
-            feedback_topic=f"{topic}-feedback",
-            events_topic=f"{topic}-events",
-        ),
+        kafka=own_topics(kafka, topic),
         redis=RedisSettings.model_validate({"url": redis_url, "prefix": topic}),
         trainer=TrainerSettings(directory=directory),
     )

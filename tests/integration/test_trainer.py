@@ -22,7 +22,7 @@ import pytest
 
 from stream_detector.errors import ArtifactError, FencedError, StreamDetectorError
 from stream_detector.records import Alert, Feedback, Interval, encode, format_time
-from stream_detector.settings import DetectorSettings, KafkaSettings, RedisSettings, Settings, TrainerSettings
+from stream_detector.settings import DetectorSettings, RedisSettings, Settings, TrainerSettings
 from stream_detector.streaming import history, lease
 from stream_detector.streaming.kafka_client import Message
 from stream_detector.streaming.registry import Line, Registry, Tally, open_registry
@@ -31,6 +31,7 @@ from stream_detector.streaming.trainer import Trainer
 from stream_detector.streaming.weights import Weights
 from stream_detector.training.challenge import HELD_SHARE
 from stream_detector.training.fit import Progress
+from tests.integration.streams import own_topics
 
 COMMAND = Path(sys.executable).with_name("stream-detector")
 LINE = Line("moving-z", ("value",))
@@ -115,14 +116,7 @@ def scene(kafka: str, redis_url: str, topic: str, tmp_path: Path) -> Scene:
     """Topics that exist and are empty."""
     settings = Settings(
         detector=DetectorSettings(model="moving-z", window=WINDOW, budget="1 per 1000 readings"),
-        kafka=KafkaSettings(
-            bootstrap_servers=kafka,
-            group_id=topic,
-            readings_topic=f"{topic}-readings",
-            alerts_topic=f"{topic}-alerts",
-            feedback_topic=f"{topic}-feedback",
-            events_topic=f"{topic}-events",
-        ),
+        kafka=own_topics(kafka, topic),
         redis=RedisSettings.model_validate({"url": redis_url, "prefix": topic}),
         trainer=TrainerSettings(directory=tmp_path / "checkpoints", steps=30),
     )

@@ -21,7 +21,7 @@ from stream_detector.console.pages.frame import (
 from stream_detector.console.pages.plot import Plot
 from stream_detector.console.pages.sensor import bar
 from stream_detector.errors import StreamDetectorError
-from stream_detector.records import SEVERITIES, Channel, Verdict, parse_time
+from stream_detector.records import SEVERITIES, Channel, Verdict
 from stream_detector.streaming.answers_file import SCORED, Reply
 
 MEANINGS = {
@@ -144,11 +144,8 @@ class Whole:
             one = self._console.feed.book.find(self._alert_id)
             if one is None:
                 return None
-            begin, end = one.first.starts_at, one.last.ends_at or one.last.window.end
-        try:
-            return parse_time(begin), parse_time(end)
-        except (ValueError, OverflowError):
-            return None
+            begin, end = map(phrases.parsed, (one.first.starts_at, one.last.ends_at or one.last.window.end))
+        return None if begin is None or end is None else (begin, end)
 
     def _build_buttons(self, one: Incident) -> None:
         if not self._signed_in:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from fastapi import Request
 from nicegui import ui
@@ -139,7 +140,7 @@ class Listing:
         self._more.set_visibility(rows > self._most)
 
     def _change(self, name: str, value: str) -> None:
-        self.filters = Filters.read({**_texts(self.filters), name: value or ""})
+        self.filters = Filters.read({**asdict(self.filters), name: value or ""})
         self._most = SHOWN
         ui.navigate.history.replace(f"/{self.filters.query}")
         self.refresh()
@@ -213,7 +214,3 @@ class _Line:
     def delete(self) -> None:
         """Gone from the list."""
         self._item.delete()
-
-
-def _texts(filters: Filters) -> dict[str, str]:
-    return {name: getattr(filters, name) for name in ("sensor", "label", "severity", "since", "until", "state")}

@@ -7,12 +7,11 @@ from typing import Any
 
 from nicegui import ui
 
-from stream_detector.console import chart
+from stream_detector.console import chart, phrases
 from stream_detector.console.chart import Shade
 from stream_detector.console.history import Viewed
 from stream_detector.console.incidents import Incident
 from stream_detector.console.pages.frame import Console, element, every, words
-from stream_detector.records import parse_time
 from stream_detector.streaming.sensor_history import MESSAGES, Columns
 
 REFRESH_S = 1.0
@@ -133,8 +132,7 @@ class Plot:
 
 
 def _shade(one: Incident) -> Shade | None:
-    try:
-        begin = parse_time(one.first.starts_at)
-        return Shade(begin, None if one.open else parse_time(one.last.ends_at or one.last.window.end), one.severity)
-    except (ValueError, OverflowError):
+    begin, end = phrases.parsed(one.first.starts_at), phrases.parsed(one.last.ends_at or one.last.window.end)
+    if begin is None or (end is None and not one.open):
         return None  # Another program's idea of a time.
+    return Shade(begin, None if one.open else end, one.severity)

@@ -18,11 +18,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-import msgspec
-
-from stream_detector.errors import OutsideError
+from stream_detector.errors import DataError, OutsideError
 from stream_detector.records import Alert
 from stream_detector.settings import Settings, parse_duration
+from stream_detector.streaming import answers_file
 from stream_detector.streaming.forward import undelivered
 from stream_detector.streaming.forward.delivery import Outcome, pause
 from stream_detector.streaming.forward.numbers import Numbers
@@ -231,6 +230,6 @@ class Forwarder(threading.Thread):
 def decoded(record: Record) -> Alert | None:
     """The alert in a record; None where there is none."""
     try:
-        return msgspec.json.decode(record.value or b"", type=Alert)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return answers_file.decode(record.value or b"", Alert)
+    except DataError:
         return None

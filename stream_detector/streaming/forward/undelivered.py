@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-import msgspec
-
+from stream_detector.errors import DataError
 from stream_detector.records import Alert, encode
 from stream_detector.settings import KafkaSettings
+from stream_detector.streaming import answers_file
 from stream_detector.streaming.forward.receiver import Receiver, attempt
 from stream_detector.streaming.forward.source import Source
 from stream_detector.streaming.kafka_client import Message
@@ -91,10 +91,10 @@ def read(record: Record) -> Undelivered | None:
     """What the record says; None where it is none of ours."""
     said = dict(record.headers)
     try:
-        alert = msgspec.json.decode(record.value or b"", type=Alert)
+        alert = answers_file.decode(record.value or b"", Alert)
         attempts = int(said[ATTEMPTS])
         receiver, reason = said[RECEIVER].decode("utf-8", "replace"), said[REASON].decode("utf-8", "replace")
-    except (KeyError, ValueError, msgspec.DecodeError):
+    except (KeyError, ValueError, DataError):
         return None
     return Undelivered(receiver, reason, attempts, record, alert)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha1
 from importlib.resources import files
@@ -141,10 +141,8 @@ class Store:
             return pipeline.execute()
 
         meta, *several = self._link.patiently(read)
-        if b"next_offset" not in meta:
+        if not self._saved(topic, partition, meta):
             return None
-        if int(meta[b"format"]) > FORMAT:
-            raise self._newer(topic, partition, int(meta[b"format"]))
         stored = [{one: row for one, row in zip(ids, rows, strict=True) if row is not None} for rows in several]
         return Claim(
             topic=topic,
@@ -160,10 +158,8 @@ class Store:
     def glance(self, topic: str, partition: int) -> Glance | None:
         """What is saved of a partition beside its rows; None where nothing was ever saved. Nobody is put out."""
         meta = self._link.patiently(lambda: self._link.client.hgetall(self._keys(topic, partition).meta))
-        if b"next_offset" not in meta:
+        if not self._saved(topic, partition, meta):
             return None
-        if int(meta[b"format"]) > FORMAT:
-            raise self._newer(topic, partition, int(meta[b"format"]))
         sensors = sum(int(count) for field, count in meta.items() if field.startswith(ROWS))
         return Glance(int(meta[b"next_offset"]), sensors, meta.get(b"meta", b""))
 
@@ -182,6 +178,14 @@ class Store:
             keys = self._keys(trim.topic, trim.partition)
             calls.append(Call("trim", [keys.meta, keys.outbox], [trim.epoch, trim.up_to]))
         self._write(calls, [(trim.topic, trim.partition) for trim in trims])
+
+    def _saved(self, topic: str, partition: int, meta: Mapping[bytes, bytes]) -> bool:
+        """Whether anything was ever saved; raises ConfigError for what a newer program has saved."""
+        if b"next_offset" not in meta:
+            return False
+        if int(meta[b"format"]) > FORMAT:
+            raise self._newer(topic, partition, int(meta[b"format"]))
+        return True
 
     @staticmethod
     def _newer(topic: str, partition: int, found: int) -> ConfigError:
