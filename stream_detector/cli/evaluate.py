@@ -48,7 +48,7 @@ def evaluate(
     form: Annotated[str, typer.Option("--format", help=f"of the series: {' or '.join(sets.FORMATS)}")] = "csv",
     models: Annotated[
         str, typer.Option(help="models' names or directories of artifacts, with commas between")
-    ] = "encoder",
+    ] = "multiscale",
     baselines: Annotated[bool, typer.Option("--baselines", help=f"also {', '.join(BASELINES)}")] = False,
     train: Annotated[
         str, typer.Option(help="prefix: learn from the first rows of each series; none: use weights as they are")
@@ -60,7 +60,7 @@ def evaluate(
     jobs: Annotated[int, typer.Option(min=1, help="series at a time")] = os.cpu_count() or 1,
     budget: Annotated[str, typer.Option(help="false alerts of one series that you accept")] = BUDGET,
     threshold: Annotated[str, typer.Option(help="block-maximum, spot, dspot, fixed:X or quantile:Q")] = "block-maximum",
-    window: Annotated[int, typer.Option(help="readings that the models look at")] = 100,
+    window: Annotated[int, typer.Option(help="readings that the models look at")] = 128,
     device: Annotated[str, typer.Option(help="torch device: cpu, cuda, ...")] = "cpu",
     epochs: Annotated[int, typer.Option(min=1, help="rounds over the training rows, at most")] = 10,
     seed: Annotated[int, typer.Option(help="the same seed gives the same result")] = 0,

@@ -40,7 +40,7 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help=f"a model to train ({', '.join(MODELS)}) or the directory of a trained artifact"),
 ]
-Window = Annotated[int | None, typer.Option("--window", help="readings that the model looks at  [default: 100]")]
+Window = Annotated[int | None, typer.Option("--window", help="readings that the model looks at  [default: 128]")]
 Device = Annotated[str | None, typer.Option("--device", help="torch device: cpu, cuda, ...  [default: cuda if there]")]
 TimeUnit = Annotated[str, typer.Option("--time-unit", help="of numeric times: auto, s, ms, us, ns")]
 Ignore = Annotated[list[str] | None, typer.Option("--ignore", help="a column to leave out; may be repeated")]
@@ -180,7 +180,8 @@ def train_command(
 
 def pretrain_command(
     output: Annotated[Path, typer.Option(help="directory of the artifact", show_default=False)],
-    window: Annotated[int, typer.Option(min=8, help="readings that the model looks at")] = 100,
+    model: Annotated[str, typer.Option(help=f"which: {' or '.join(pretraining.SHARED)}")] = pretraining.SHARED[0],
+    window: Annotated[int, typer.Option(min=8, help="readings that the model looks at")] = 128,
     steps: Annotated[int, typer.Option(min=1, help="steps of training")] = pretraining.STEPS,
     seed: Seed = 0,
 ) -> None:
@@ -188,8 +189,12 @@ def pretrain_command(
 
     They fit any number of channels. Those that come with the program were made by this command with its defaults.
     """
+    if model not in pretraining.SHARED:
+        raise ConfigError(
+            f"--model {model!r} cannot be had before the channels are known: choose {' or '.join(pretraining.SHARED)}"
+        )
     with show.bars(Console(stderr=True)) as progress:
-        artifact = pretraining.pretrain(progress("pretraining"), window, steps, seed)
+        artifact = pretraining.pretrain(progress("pretraining"), window, steps, seed, model)
     artifact.save(output)
     show.artifact_summary(Console(), artifact, output)
 

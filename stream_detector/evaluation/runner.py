@@ -24,7 +24,7 @@ from stream_detector.errors import DataError, OutputError, StreamDetectorError
 from stream_detector.evaluation import results, sets
 from stream_detector.evaluation.results import Facts, Place, Result
 from stream_detector.evaluation.sets import Labelled, Series
-from stream_detector.models import MODELS, UNTRAINED
+from stream_detector.models import MODELS, PRETRAINED, UNTRAINED
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact, TrainedOn
 from stream_detector.records import encode
@@ -33,7 +33,6 @@ from stream_detector.streaming import offline
 from stream_detector.streaming.files import make_directory
 from stream_detector.streaming.offline import Learning
 from stream_detector.streaming.profiles import device
-from stream_detector.streaming.weights import PRETRAINED
 from stream_detector.training.fit import FitOptions, Progress
 from stream_detector.training.train import TrainOptions
 

@@ -1,5 +1,6 @@
 """Models: windows in, scores out; one file a model, one small interface for all."""
 
+from pathlib import Path
 from typing import Any
 
 from stream_detector.models.anomaly_transformer import (
@@ -21,8 +22,8 @@ from stream_detector.models.timesnet import TimesNet, TimesNetConfig, TimesNetPa
 from stream_detector.models.tranad import TranAd, TranAdConfig, TranAdPaper, TranAdPaperConfig
 
 MODELS: dict[str, tuple[type[Any], type[Any]]] = {
-    Encoder.name: (Encoder, EncoderConfig),
     Multiscale.name: (Multiscale, MultiscaleConfig),
+    Encoder.name: (Encoder, EncoderConfig),
     AnomalyTransformer.name: (AnomalyTransformer, AnomalyTransformerConfig),
     AnomalyTransformerPaper.name: (AnomalyTransformerPaper, AnomalyTransformerPaperConfig),
     TranAd.name: (TranAd, TranAdConfig),
@@ -48,5 +49,7 @@ BASELINES = (
     SpectralResidual.name,
 )
 """The yardsticks that stand in every table of results."""
+PRETRAINED = Path(__file__).with_name("pretrained")
+"""Where the weights that come with the program lie, a directory a model."""
 UNTRAINED = frozenset(BASELINES) - {SubPca.name, Knn.name}
 """Models that score without having learned anything."""

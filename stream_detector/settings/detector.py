@@ -17,8 +17,8 @@ class DetectorSettings(BaseModel):
 
     model_config = FROZEN
 
-    model: Annotated[str, Field(description="a model's name, or the directory of an artifact")] = "encoder"
-    window: Annotated[int, Field(ge=8, le=4096, description="readings that a model looks at")] = 100
+    model: Annotated[str, Field(description="a model's name, or the directory of an artifact")] = "multiscale"
+    window: Annotated[int, Field(ge=8, le=4096, description="readings that a model looks at")] = 128
     stride: Annotated[
         int, Field(ge=1, description="readings between two scorings of a sensor: more is cheaper, and later")
     ] = 1

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream_detector.errors import ArtifactError, StoreError
-from stream_detector.models import UNTRAINED
+from stream_detector.models import PRETRAINED, UNTRAINED
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact
 from stream_detector.records import ModelInfo
 from stream_detector.settings import Settings
 from stream_detector.streaming.registry import Registry
-from stream_detector.streaming.weights import PRETRAINED, Weights, for_channels
+from stream_detector.streaming.weights import Weights, for_channels
 
 
 @dataclass(frozen=True, slots=True)

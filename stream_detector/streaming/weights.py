@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from stream_detector import models
 from stream_detector.errors import ArtifactError, ConfigError
-from stream_detector.models import MODELS, UNTRAINED
+from stream_detector.models import MODELS, PRETRAINED, UNTRAINED
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact, TrainedOn
 from stream_detector.streaming.registry import Registry
-
-PRETRAINED = Path(models.__file__).with_name("pretrained")
 
 
 class Weights:

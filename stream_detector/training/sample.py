@@ -66,9 +66,15 @@ def windows(history: History, window: int, scale_of: Scales, limit: int) -> Floa
     return np.concatenate(parts) if parts else np.zeros((0, window, len(history.channels)), np.float32)
 
 
-def split(readings: Readings, share: float) -> tuple[Readings, Readings]:
-    """Each sensor's first `share` of readings and the rest; both keep the order."""
-    early = _rank(readings.sensor) < share * np.bincount(readings.sensor)[readings.sensor]
+def split(readings: Readings, share: float, window: int = 1) -> tuple[Readings, Readings]:
+    """Each sensor's first `share` of readings and the rest; both keep the order.
+
+    Where these would not fill a window, the first `share` of its windows.
+    """
+    count = np.bincount(readings.sensor)
+    first = share * count
+    first = np.where(first < window, window - 1 + share * (count - window + 1), first)
+    early = _rank(readings.sensor) < first[readings.sensor]
     return select(readings, early), select(readings, ~early)
 
 

@@ -19,7 +19,8 @@ from stream_detector.detect.detector import seed_scale
 from stream_detector.detect.scoring import Scorer
 from stream_detector.detect.state import SensorTable
 from stream_detector.errors import ConfigError, DataError
-from stream_detector.models.artifact import Artifact, SensorSeed, TrainedOn, build
+from stream_detector.models import PRETRAINED
+from stream_detector.models.artifact import Artifact, SensorSeed, TrainedOn, build, load
 from stream_detector.models.interface import Model
 from stream_detector.records import Floats, Ints, Readings, format_time
 from stream_detector.training import sample
@@ -41,14 +42,18 @@ MEMORY_WINDOWS = 40
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What to train. config: overrides the model's own defaults. frozen: only the last layer of a champion learns."""
+    """What to train. config: overrides the model's own defaults. frozen: only the last layer of a champion learns.
 
-    model: str = "encoder"
+    afresh: begin with nothing that was pretrained, where there is no champion.
+    """
+
+    model: str = "multiscale"
     window: int = 100
     device: str = "cpu"
     fit: FitOptions = field(default_factory=FitOptions)
     config: Mapping[str, Any] = field(default_factory=dict)
     frozen: bool = False
+    afresh: bool = False
 
 
 def train(
@@ -68,7 +73,7 @@ def train(
     if champion is not None:
         options = replace(options, model=champion.model.name, window=champion.model.config.window)
     scales = sample.scales(history, options.window)
-    early, late = sample.split(history.readings, FIT_SHARE)
+    early, late = sample.split(history.readings, FIT_SHARE, options.window)
     early_windows = _windows(history, early, options.window, scales, FIT_WINDOWS)
     late_windows = _windows(history, _with_context(early, late, options.window), options.window, scales, HELD_WINDOWS)
     if not len(early_windows) or not len(late_windows):
@@ -97,11 +102,26 @@ def _first(history: History, options: TrainOptions, champion: Artifact | None) -
     """The weights that fitting begins with."""
     if champion is None:
         plain = {"window": options.window, "channels": len(history.channels), **options.config}
-        return build(options.model, plain)
+        model = build(options.model, plain)
+        return model if options.afresh else _with_what_is_known(model)
     model = build(champion.model.name, asdict(champion.model.config))
     model.load_state_dict(champion.model.state_dict())
     if options.frozen:
         _freeze(model)
+    return model
+
+
+def _with_what_is_known(model: Model) -> Model:
+    """The part that fits every sensor, where there is one, as it was pretrained; no more where it has another shape."""
+    carried: str | None = getattr(model, "carried", None)
+    if carried is None or not (PRETRAINED / model.name).exists():
+        return model
+    known = {
+        name: t for name, t in load(PRETRAINED / model.name).model.state_dict().items() if name.startswith(carried)
+    }
+    own = model.state_dict()
+    if all(own[name].shape == tensor.shape for name, tensor in known.items()):
+        model.load_state_dict(own | known)
     return model
 
 

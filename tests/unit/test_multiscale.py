@@ -1,4 +1,4 @@
-"""The memory at several scales: its members against plain computations, and what they add up to."""
+"""The default: its members, what they add up to, and what it says of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stream_detector.models.multiscale import FLATTEST, Multiscale, MultiscaleConfig
+from stream_detector.models.multiscale import Multiscale, MultiscaleConfig
 
 WINDOW = 32
 
@@ -24,7 +24,7 @@ def waves(windows: int, channels: int = 1, seed: int = 0) -> Tensor:
 @pytest.fixture(scope="module")
 def fitted() -> Multiscale:
     """Two channels, a memory of 200 of 400 windows, calibrated on others."""
-    config = MultiscaleConfig(WINDOW, 2, near=(8, 32), shape=(16,), rest=(8, 32), memory=200)
+    config = MultiscaleConfig(WINDOW, 2, near=(8, 32), shape=(16,), recent=(1, 2), memory=200)
     model = Multiscale(config)
     model.prepare(waves(400, 2))
     with torch.inference_mode():
@@ -32,51 +32,64 @@ def fitted() -> Multiscale:
     return model
 
 
-def test_near_is_the_distance_to_the_nearest_remembered(fitted: Multiscale) -> None:
-    """Of the last 8 values, by channel."""
+def test_members_are_distances_and_what_was_missed(fitted: Multiscale) -> None:
+    """In this order, by step and channel."""
     windows = waves(20, 2, seed=2)
-    said, _ = fitted._members(windows, 1)
-    for c in range(2):
-        seen, known = windows[:, -8:, c], fitted.known[c, :, -8:]
-        torch.testing.assert_close(said[0, :, 0, c], torch.cdist(seen, known).amin(dim=1), rtol=1e-4, atol=1e-4)
+    with torch.inference_mode():
+        said, expected = fitted._look(windows, 3)
+        assert said.shape == (2 + 1 + 2, 20, 3, 2)
+        for c in range(2):
+            foretold, missed = fitted.forecaster.looked_back(windows[:, 1:-1, c], (1, 2))
+            known = fitted.memory.known[c, :, -8:].float()
+            near = torch.cdist(windows[:, -9:-1, c], known).amin(dim=1)
+            torch.testing.assert_close(said[0, :, 1, c], near, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(said[3:, :, 1, c], missed)
+            torch.testing.assert_close(expected[:, 1, c], foretold)
 
 
-def test_shape_knows_neither_level_nor_size(fitted: Multiscale) -> None:
-    """A window moved and stretched is as far from what is known as before; one too flat is not stretched to noise."""
-    windows = waves(20, 2, seed=2)
-    said, _ = fitted._members(windows, 1)
-    moved, _ = fitted._members(windows * 3 + 5, 1)
-    torch.testing.assert_close(moved[2], said[2], rtol=1e-3, atol=1e-3)
-    flat, _ = fitted._members(torch.full((1, WINDOW, 2), 2.0) + 0.1 * FLATTEST * torch.randn(1, WINDOW, 2), 1)
-    assert (flat[2] < 6).all()
+def test_one_memory_serves_any_number_of_channels(fitted: Multiscale) -> None:
+    """With `shared`: a channel is judged alike whatever stands beside it."""
+    model = Multiscale(MultiscaleConfig(WINDOW, 1, memory=100, shared=True))
+    model.prepare(waves(300))
+    with torch.inference_mode():
+        model.calibrate(waves(200, seed=1))
+        wide = Multiscale(MultiscaleConfig(WINDOW, 3, memory=100, shared=True))
+        wide.load_state_dict(model.state_dict())
+        windows = waves(20, 3, seed=2)
+        together = wide.score(windows, 2)
+        for c in range(3):
+            alone = model.score(windows[:, :, c : c + 1], 2)
+            torch.testing.assert_close(together.contribution[..., c], alone.contribution[..., 0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(together.expected[..., c], alone.expected[..., 0], rtol=1e-4, atol=1e-4)
+    assert wide.memory.known.shape[0] == 1
 
 
-def test_rest_is_what_principal_components_leave(fitted: Multiscale) -> None:
-    """Against the plain decomposition of the same windows."""
-    train, windows = waves(400, 2)[:, -8:, 0].double(), waves(20, 2, seed=2)
-    mean = train.mean(dim=0)
-    values, vectors = torch.linalg.eigh((train - mean).T @ (train - mean))
-    share = values.flip(0).cumsum(0) / values.sum()
-    kept = min(int((share < 0.9).sum()) + 1, 4)
-    components = vectors.flip(1)[:, :kept]
-    away = windows[:, -8:, 0].double() - mean
-    left = (away - away @ components @ components.T).square().sum(dim=1)
-    said, _ = fitted._members(windows, 1)
-    torch.testing.assert_close(said[3, :, 0, 0].double(), left, rtol=1e-3, atol=1e-4)
-
-
-def test_the_memory_holds_each_window_once_at_most(fitted: Multiscale) -> None:
-    """A random half of what there was; with too few windows some stand there again."""
-    assert len(fitted.known[0].unique(dim=0)) == 200
-    small = Multiscale(MultiscaleConfig(WINDOW, 1, memory=50))
-    small.prepare(waves(20))
-    assert len(small.known[0].unique(dim=0)) == 20
+def test_without_a_memory_the_forecast_judges_alone() -> None:
+    """And a sensor that is quieter than those it was calibrated on still has scores that differ."""
+    model = Multiscale(MultiscaleConfig(WINDOW, 1, memory=0, recent=(1, 2)))
+    model.prepare(waves(100))
+    assert model.memory.known.shape[1] == 0
+    quiet = 0.2 * waves(50, seed=2)
+    with torch.inference_mode():
+        model.calibrate(waves(100, seed=1))
+        score = model.score(quiet, 1).score[:, 0]
+    assert (score > 0).all()
+    assert len(score.unique()) > 40
 
 
 def test_many_channels_remember_less() -> None:
-    """Ten channels have the smaller memory each."""
-    assert Multiscale(MultiscaleConfig(WINDOW, 10)).known.shape[:2] == (10, 1536)
-    assert Multiscale(MultiscaleConfig(WINDOW, 9)).known.shape[:2] == (9, 4096)
+    """So that the memory of all together is bounded."""
+    assert Multiscale(MultiscaleConfig(WINDOW, 9)).memory.size == 4096
+    assert Multiscale(MultiscaleConfig(WINDOW, 100)).memory.size == 400
+
+
+def test_no_member_drowns_the_others(fitted: Multiscale) -> None:
+    """However far away a window is, its score is bounded, and of two the farther one scores higher."""
+    far = waves(1, 2) + torch.tensor([5.0, 10.0, 19.0])[:, None, None]
+    with torch.inference_mode():
+        score = fitted.score(far, 1).score[:, 0]
+    assert (score.diff() > 0).all()
+    assert score.max() < math.expm1(fitted.config.loud)
 
 
 @pytest.mark.parametrize("what", ["level", "rhythm", "spike", "silence"])
@@ -97,15 +110,15 @@ def test_what_is_odd_scores_above_what_is_not(fitted: Multiscale, what: str) -> 
     assert (found.contribution[..., 1] > found.contribution[..., 0]).float().mean() > 0.95
 
 
-def test_several_steps_are_scored_one_at_a_time(fitted: Multiscale) -> None:
-    """Of members that look at less than the window."""
-    model = Multiscale(MultiscaleConfig(WINDOW, 1, near=(8,), shape=(16,), rest=(8,), memory=100))
+def test_several_steps_are_scored_one_at_a_time() -> None:
+    """Each on as much of the window as all of them have."""
+    model = Multiscale(MultiscaleConfig(WINDOW, 1, near=(8,), shape=(16,), recent=(1, 4), memory=100))
     model.prepare(waves(300))
     windows = waves(10, seed=4)
     with torch.inference_mode():
         together = model.score(windows, 4)
         for i in range(4):
-            alone = model.score(windows[:, : WINDOW - 3 + i], 1)
+            alone = model.score(windows[:, i : WINDOW - 3 + i], 1)
             torch.testing.assert_close(together.score[:, i], alone.score[:, 0], rtol=1e-3, atol=1e-3)
 
 

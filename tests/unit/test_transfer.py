@@ -98,8 +98,8 @@ def test_weights_that_look_at_channels_together_fit_no_others(start: Artifact) -
 
 def test_the_pretrained_weights_are_a_place_to_begin() -> None:
     """By the name of their model, for any channels."""
-    options = TrainOptions("encoder", 100, fit=FitOptions(steps=20))
-    begin = Weights(100).artifact("encoder", ("a", "b"))
+    options = TrainOptions("encoder", 128, fit=FitOptions(steps=20))
+    begin = Weights(128).artifact("encoder", ("a", "b"))
     made = fine_tune(history(("a", "b"), 300), begin, options, lambda *_: None)
     assert made.channels == ("a", "b")
 
