@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from stream_detector import packed
 from stream_detector.errors import ConfigError
 from stream_detector.records import Alert, Feedback
 
@@ -24,6 +25,7 @@ REASONS = {
     "empty-message": "it has no value",
     "too-large": "too many bytes or readings",
     "invalid-json": "it is not JSON in UTF-8",
+    "invalid-packed": "it begins like packed columns, and is none of the known layout",
     "wrong-type": "something is of another type than it must be",
     "wrong-length": "lists do not have the lengths they must have",
     "missing-field": "something is missing",
@@ -207,6 +209,7 @@ def _dead_letter() -> Schema:
 SCHEMAS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "alert": ("One step in the life of an incident", lambda: _generated(Alert)),
     "reading": ("Readings of a sensor", _reading),
+    "packed-readings": ("Readings of one sensor or several, as packed columns", packed.described),
     "dead-letter": ("A message that could not be used", _dead_letter),
     "feedback": ("A person's answer to an alert", lambda: _generated(Feedback)),
 }

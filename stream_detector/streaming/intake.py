@@ -17,7 +17,7 @@ from stream_detector.errors import ArtifactError, ConfigError, DataError
 from stream_detector.records import Bools, Ints
 from stream_detector.settings import KafkaSettings, WorkerSettings
 from stream_detector.streaming import decode
-from stream_detector.streaming.decode import Decoder, Limits
+from stream_detector.streaming.decode import Decoder, Limits, ranks
 from stream_detector.streaming.envelope import dead_letter
 from stream_detector.streaming.fetched import Fetched
 from stream_detector.streaming.kafka_client import Message
@@ -101,11 +101,12 @@ class Intake:
         for columns in decoded.columns:
             count += np.bincount(columns.message, minlength=len(values))
         start = np.concatenate([[0], np.cumsum(np.maximum(count, 1))])
+        placed = [self._placed(columns, start, partition, timestamp_ms) for columns in decoded.columns]
+        beyond = self._beyond_limit(decoded.columns, placed)
+        rejected |= beyond
         parts: list[Part] = []
-        for columns in decoded.columns:
-            placed = self._placed(columns, start, partition, timestamp_ms)
-            kept = self._within_limit(columns, placed, rejected)
-            parts += self._profiles.parts(placed if kept is None else placed.some(kept))
+        for columns, one in zip(decoded.columns, placed, strict=True):
+            parts += self._profiles.parts(one.some(~np.isin(columns.message, list(beyond))) if beyond else one)
         return Batch(
             fetched=fetched,
             parts=parts,
@@ -132,8 +133,7 @@ class Intake:
     @staticmethod
     def _placed(columns: decode.Columns, start: Ints, partition: Ints, timestamp_ms: Ints) -> Columns:
         message = columns.message
-        first = np.flatnonzero(np.diff(message, prepend=-1))
-        rank = np.arange(len(message)) - np.repeat(first, np.diff(np.append(first, len(message))))
+        rank = ranks(message) if columns.rank is None else columns.rank
         return Columns(
             channels=columns.channels,
             sensor_ids=columns.sensor_ids,
@@ -145,24 +145,35 @@ class Intake:
             received_ms=timestamp_ms[message],
         )
 
-    def _within_limit(self, columns: decode.Columns, placed: Columns, rejected: dict[int, str]) -> Bools | None:
-        """Which readings (N,) to keep, None for all; those of sensors beyond a partition's limit are rejected."""
-        kept: Bools | None = None
-        for partition in np.unique(placed.partition).tolist():
+    def _beyond_limit(self, decoded: Sequence[decode.Columns], placed: Sequence[Columns]) -> dict[int, str]:
+        """The messages with sensors that are beyond their partition's limit, and the reason."""
+        beyond: dict[int, str] = {}
+        for partition in sorted({p for one in placed for p in np.unique(one.partition).tolist()}):
             room = self._max_sensors - self._profiles.count(partition)
-            mine = placed.partition == partition
-            seen, first = np.unique(placed.sensor[mine], return_index=True)
-            if len(seen) <= room:
+            mine = [one.partition == partition for one in placed]
+            if sum(len(np.unique(one.sensor[at])) for one, at in zip(placed, mine, strict=True)) <= room:
                 continue
-            arrived = seen[np.argsort(first)].tolist()
-            new = [i for i in arrived if not self._profiles.knows(placed.sensor_ids[i], partition)]
-            if len(new) <= room:
-                continue
-            beyond = mine & np.isin(placed.sensor, new[max(room, 0) :])
-            kept = ~beyond if kept is None else kept & ~beyond
-            for message in np.unique(columns.message[beyond]).tolist():
-                rejected[message] = (
+            for columns, at in zip(decoded, mine, strict=True):
+                fits, without = self._fitting(columns, at, partition, room)
+                room -= fits
+                reason = (
                     f"too-many-sensors: partition {partition} already has {self._max_sensors:,} sensors "
                     f"(worker.max_sensors): raise the limit, or find out who sends so many names"
                 )
-        return kept
+                beyond |= dict.fromkeys(without, reason)
+        return beyond
+
+    def _fitting(self, columns: decode.Columns, mine: Bools, partition: int, room: int) -> tuple[int, list[int]]:
+        """How many new sensors of a partition find room, in order of arrival, and the messages whose do not all."""
+        known = [self._profiles.knows(sensor_id, partition) for sensor_id in columns.sensor_ids]
+        new = mine & ~np.array(known, np.bool_)[columns.sensor]
+        message, sensor = columns.message[new], columns.sensor[new]
+        starts = np.flatnonzero(np.diff(message, prepend=-1))
+        entered, without = set[int](), list[int]()
+        for begin, end in zip(starts, np.append(starts[1:], len(message)), strict=len(starts) > 0):
+            fresh = set(sensor[begin:end].tolist()) - entered
+            if len(entered) + len(fresh) <= room:
+                entered |= fresh
+            else:
+                without.append(int(message[begin]))
+        return len(entered), without

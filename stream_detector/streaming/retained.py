@@ -191,8 +191,9 @@ class _Gathering:
         self._decoder = Decoder(self._channels_of, limits)
         names = {*sensor_ids, *([group] if group else [])}
         self._keys = {name.encode("utf-8", "surrogatepass") for name in names}
-        # An id may be written with its letters as they are, or all that are not ASCII as escapes.
+        # An id may be written with its letters as they are, or all that are not ASCII as escapes; packed, as it is.
         written = {json.dumps(name, ensure_ascii=plain)[1:-1] for name in sensor_ids for plain in (True, False)}
+        written |= set(sensor_ids)
         self._texts = [text.encode("utf-8", "surrogatepass") for text in written]
         self._parts: dict[tuple[str, int], list[Part]] = {}
         self._channels: dict[str, tuple[str, ...]] = {}

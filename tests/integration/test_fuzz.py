@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from kafka import KafkaProducer
 
+from stream_detector.packed import HEADER, MAGIC, pack
 from stream_detector.settings import Settings
 from stream_detector.streaming.envelope import reason_of, restored
 from stream_detector.streaming.topics import ensure_topics, read_topic
@@ -36,6 +37,7 @@ REASONS = {
     "bad-time",
     "empty-message",
     "invalid-json",
+    "invalid-packed",
     "missing-field",
     "not-finite",
     "too-large",
@@ -134,6 +136,30 @@ def of_a_wrong_shape(rng: np.random.Generator, good: bytes) -> bytes:
     return json.dumps(wrong[int(rng.integers(len(wrong)))]).encode()
 
 
+def packed_wrong(rng: np.random.Generator, good: bytes) -> bytes:
+    """Packed columns that are cut off, too long, or of a header that lies."""
+    made = pack(["pump-1", "pump-3"], [START_MS, START_MS + 1, START_MS + 2], [1.0, 2.0, 3.0], sensor=[0, 1, 0])
+    fields = list(HEADER.unpack_from(made))
+    field = int(rng.integers(1, len(fields)))
+    fields[field] = int(rng.integers(0, 200)) + (fields[field] + 1 if field != 2 else 9)
+    fields[field] %= 256 if field in (1, 2) else 2**16
+    lies = HEADER.pack(*fields) + made[HEADER.size :]
+    wrong = [
+        made[: int(rng.integers(4, len(made)))],
+        made + rng.bytes(int(rng.integers(1, 50))),
+        lies if lies != made else made[:-1],
+        MAGIC + rng.bytes(int(rng.integers(0, 100))),
+        made[:-4] + (7).to_bytes(4, "little"),
+        made.replace(b"pump-1", b"pump\xff1"),
+        pack(["pump-1"], [START_MS, -5], [1.0, 2.0]),
+        pack(["pump-1"], [START_MS], [1.0])[:-8] + np.float64(np.inf).tobytes(),
+        pack(["fan-2", "fan-4"], [START_MS, START_MS], [[1, 2], [3, 4]], ["a", "zz"], [0, 1]),
+        pack(["pump-1", " "], [START_MS, START_MS], [1.0, 2.0], sensor=[0, 1]),
+        pack(["pump-1"], [START_MS], [range(200)], [f"c{i}" for i in range(200)]),
+    ]
+    return wrong[int(rng.integers(len(wrong)))]
+
+
 def large(rng: np.random.Generator, good: bytes) -> bytes:
     """Good JSON, but more of it than a message may have."""
     return reading(comment="x" * LARGE_BYTES)
@@ -147,6 +173,7 @@ KINDS: tuple[Make, ...] = (
     deep,
     not_text,
     of_a_wrong_shape,
+    packed_wrong,
     lambda rng, good: [None, b"", b"{}", b"null", b"   "][int(rng.integers(5))],
 )
 
@@ -171,7 +198,10 @@ def fuzz(good: int, bad: int, seed: int = 0) -> Fuzz:
         make = large if number == bad // 2 else KINDS[number % len(KINDS)]
         headers = [("trace", rng.bytes(4))] if number % 3 else []
         odd_key = [key, None, b"", rng.bytes(9)][number % 4]
-        messages.append((int(rng.integers(PARTITIONS)), odd_key, make(rng, value), headers))
+        odd = make(rng, value)
+        if odd is None and odd_key is None:  # the client sends no message without both
+            odd_key = b"k"
+        messages.append((int(rng.integers(PARTITIONS)), odd_key, odd, headers))
     return Fuzz(stream, messages, places)
 
 

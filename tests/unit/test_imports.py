@@ -17,7 +17,7 @@ FLOORS = [
     {"streaming", "training", "evaluation", "local"},
     {"detect"},
     {"models", "simulate"},
-    {"records", "settings", "schemas", "errors", "directories", ""},
+    {"records", "packed", "settings", "schemas", "errors", "directories", ""},
 ]
 """From the top down: a room may import rooms of its own floor and of lower ones."""
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -140,7 +140,9 @@ def test_the_command() -> None:
         assert done.exit_code == 0 and json.loads(done.stdout) == schema(name)
     listed = run(app, ["schema"]).stdout.splitlines()
     assert [line.split()[0] for line in listed] == list(SCHEMAS)
-    with pytest.raises(ConfigError, match="'alerts': choose one of alert, reading, dead-letter, feedback") as caught:
+    with pytest.raises(
+        ConfigError, match="'alerts': choose one of alert, reading, packed-readings, dead-letter"
+    ) as caught:
         run(app, ["schema", "alerts"], catch_exceptions=False)
     assert caught.value.exit_code == 2
     assert schema("alert")["$id"] == ALERT_SCHEMA

@@ -13,12 +13,14 @@ from typing import Any, cast
 import numpy as np
 from msgspec import UNSET
 
-from stream_detector.records import Floats
-from stream_detector.streaming.decode import careful, shapes
+from stream_detector.packed import MAGIC
+from stream_detector.records import Floats, Ints
+from stream_detector.streaming.decode import careful, packed, shapes
 from stream_detector.streaming.decode.careful import is_channel
 from stream_detector.streaming.decode.limits import Limits, Rejected, UnusableError, check_name
+from stream_detector.streaming.decode.packed import PackedBlock
 from stream_detector.streaming.decode.shapes import SINGLE, UNREADABLE, Number, Record, Row, Shape
-from stream_detector.streaming.decode.times import Time
+from stream_detector.streaming.decode.times import Clock, Time
 from stream_detector.streaming.files.times import shown
 
 LEAST = 32
@@ -30,7 +32,7 @@ PATIENCE = 8
 
 
 class Block:
-    """Messages with the same channels, in order of arrival.
+    """Messages of JSON with the same channels, in order of arrival.
 
     sensor_ids, messages: one entry a message. counts: how many readings it holds; empty when all hold one.
     times: one entry a reading. Its values follow each other in `flat`, or in `chunks` of a message each, or are one
@@ -47,6 +49,31 @@ class Block:
         self.flat: list[Number] = []
         self.rows: list[Any] = []
         self.chunks: list[Floats] = []
+
+    @property
+    def many(self) -> bool:
+        """Whether its messages may hold many readings."""
+        return bool(self.counts)
+
+    def owner(self) -> Ints | None:
+        """Which message, by its place in `messages`, each reading (N,) is of; None where each holds one."""
+        return np.repeat(np.arange(len(self.counts)), self.counts) if self.counts else None
+
+    def rank(self) -> Ints | None:
+        """The place of each reading in its message, where that cannot be counted: it always can."""
+        return None
+
+    def time_ms(self, clock: Clock) -> Ints:
+        """(N,) milliseconds; -1 for what is no time in the years 1970 to 2200."""
+        return clock.to_ms(self.times)
+
+    def stated(self, row: int) -> Time:
+        """The time of a reading as it came."""
+        return self.times[row]
+
+    def faults(self, values: Floats) -> dict[int, str]:
+        """The messages that turn out to be unusable: none, they were looked at one by one."""
+        return {}
 
     def values(self) -> Floats:
         """(N, C) in the order of `names`; NaN where null stood."""
@@ -65,19 +92,23 @@ class Gatherer:
         self._usual: Shape | None = None
         self._single: dict[tuple[str, ...], Block] = {}
         self._many: dict[tuple[str, ...], Block] = {}
+        self._packed: dict[tuple[bytes, int], PackedBlock] = {}
         self._rejected: list[Rejected] = []
 
-    def gather(self, values: Sequence[bytes | None]) -> tuple[list[Block], list[Rejected]]:
+    def gather(self, values: Sequence[bytes | None]) -> tuple[list[Block | PackedBlock], list[Rejected]]:
         """The blocks of a batch, and the messages that fit into none."""
-        self._single, self._many, self._rejected = {}, {}, []
+        self._single, self._many, self._packed, self._rejected = {}, {}, {}, []
         readable = self._readable(values)
-        blocks = []
+        blocks: list[Block | PackedBlock] = []
         others: Iterable[int] = range(len(values))
         if self._usual:
             block, others = _gather_usual(self._usual, readable)
             blocks.append(block)
         for message in others:
             try:
+                if readable[message].startswith(MAGIC):
+                    self._add_packed(message, readable[message])
+                    continue
                 try:
                     record = shapes.read(readable[message])
                 except UNREADABLE:
@@ -85,9 +116,9 @@ class Gatherer:
                 self._add(message, record)
             except UnusableError as error:
                 self._rejected.append(Rejected(message, str(error)))
-        blocks += [*self._single.values(), *self._many.values()]
+        blocks += [*self._single.values(), *self._many.values(), *self._packed.values()]
         self._choose_usual(blocks)
-        return [block for block in blocks if block.times], self._rejected
+        return [block for block in blocks if block.messages], self._rejected
 
     def _readable(self, values: Sequence[bytes | None]) -> Sequence[bytes]:
         """The same messages, with nothing in the place of what is not to be decoded: no decoder accepts that."""
@@ -100,11 +131,11 @@ class Gatherer:
             pass
         return [value if value is not None and len(value) <= longest else b"" for value in values]
 
-    def _choose_usual(self, blocks: list[Block]) -> None:
+    def _choose_usual(self, blocks: Sequence[Block | PackedBlock]) -> None:
         """The kind of single readings that nearly all messages were of, if there is one."""
         total = sum(len(block.messages) for block in blocks)
         most = max(blocks, key=lambda block: len(block.messages), default=None)
-        if most is None or most.counts or len(most.messages) * PATIENCE < total * (PATIENCE - 1):
+        if most is None or most.many or len(most.messages) * PATIENCE < total * (PATIENCE - 1):
             self._usual = None
             return
         shape = self._shapes.get(most.names)
@@ -164,6 +195,16 @@ class Gatherer:
         block.messages.append(message)
         block.counts.append(len(times))
 
+    def _add_packed(self, message: int, value: bytes) -> None:
+        one = packed.cut(value, self._limits)
+        key = one.names, one.width
+        block = self._packed.get(key)
+        if block is None:
+            names = tuple(packed.decoded(one.names).split("\n"))
+            self._check_channels(names)
+            block = self._packed[key] = PackedBlock(names, one.width)
+        block.add(message, one)
+
     def _new_block(self, names: tuple[str, ...]) -> Block:
         self._check_channels(names)
         return Block(names)
@@ -207,9 +248,10 @@ def _in_order(rows: list[Row], width: int, may_be_flat: bool) -> list[Number]:
     """The values of many readings one after the other; raises UnusableError unless all have the same width."""
     flat: list[Number] = []
     try:
-        if set(map(len, cast("list[list[Number]]", rows))) == {width}:
-            for row in rows:
-                flat += cast("list[Number]", row)
+        lists = cast("list[list[Number]]", rows)
+        if set(map(len, lists)) == {width}:
+            for row in lists:
+                flat += row
             return flat
     except TypeError:  # a number or None has no length
         if may_be_flat and list not in set(map(type, rows)):

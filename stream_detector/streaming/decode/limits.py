@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from stream_detector.records import Floats, Ints
 
 NAME_CHARS = 512
@@ -13,7 +15,7 @@ CONTROL = frozenset(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one message may hold: `message_bytes` of JSON, `channels` of one sensor, and `readings`."""
+    """The most that one message may hold: `message_bytes`, `channels` of one sensor, and `readings`."""
 
     message_bytes: int = 1_048_576
     channels: int = 64
@@ -29,6 +31,7 @@ class Columns:
     time_ms: (N,) milliseconds since 1970-01-01 UTC.
     values: (N, C) NaN is a missing value; never infinite.
     message: (N,) index of the message that held the reading.
+    rank: (N,) its place among the readings of its message; None where all of a message are here, in their order.
     """
 
     channels: tuple[str, ...]
@@ -37,6 +40,7 @@ class Columns:
     time_ms: Ints
     values: Floats
     message: Ints
+    rank: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.sensor)
@@ -65,6 +69,12 @@ class Decoded:
 
 class UnusableError(Exception):
     """Why a message cannot be used; it never leaves the decoder."""
+
+
+def ranks(message: Ints) -> Ints:
+    """The place of each reading (N,) among those of its message, where these follow each other."""
+    first = np.flatnonzero(np.diff(message, prepend=-1))
+    return np.arange(len(message)) - np.repeat(first, np.diff(np.append(first, len(message))))
 
 
 def check_name(name: str, slug: str, what: str) -> None:

@@ -55,10 +55,10 @@ class Sensors:
         profile: Ints = np.frombuffer(self._profile, np.int64)[codes]
         return profile
 
-    def meet(self, text: str, offered: tuple[str, ...]) -> None:
-        """Number a sensor, unless it is known; raises UnusableError, or what `channels_of` raises."""
+    def meet(self, text: str, offered: tuple[str, ...]) -> bool:
+        """Number a sensor; False where it is known. Raises UnusableError, or what `channels_of` raises."""
         if text in self._codes:
-            return
+            return False
         check_name(text, "bad-sensor-id", "the sensor_id")
         sensor_id = text.strip()
         code = self._codes.get(sensor_id)
@@ -71,3 +71,10 @@ class Sensors:
             self.ids.append(sensor_id)
             self._profile.append(profile)
         self._codes[text] = code
+        return True
+
+    def unmeet(self, texts: Sequence[str]) -> None:
+        """Take it back that these were met."""
+        for text in texts:
+            for one in (text, text.strip()):
+                self._codes.pop(one, None)
