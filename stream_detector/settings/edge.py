@@ -96,6 +96,9 @@ class RedisSettings(BaseModel):
     url: Annotated[SecretStr, Field(description="redis:// or rediss:// (TLS), with user and password where needed")] = (
         SecretStr("redis://localhost:6379/0")
     )
+    cluster: Annotated[
+        bool, Field(description="the url names a node of a Redis Cluster, which is asked for the others")
+    ] = False
     password_file: Annotated[Path | None, Field(description="a file that holds the password")] = None
     ssl_cafile: Annotated[Path | None, Field(description="certificates of the authority that signed the server's")] = (
         None

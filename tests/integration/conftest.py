@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stream_detector.local import Servers, running
+from tests.integration.clusters import Cluster, running_cluster
 from tests.integration.streams import weights
 
 KAFKA = os.environ.get("STREAM_DETECTOR_TEST_KAFKA", "")
@@ -33,6 +34,13 @@ def kafka(servers: Servers) -> str:
 def redis_url(servers: Servers) -> str:
     """Address of a store."""
     return servers.redis
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A store of three nodes that share the keys."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The registry keeps its word in both of its places: a directory, and a real server."""
+"""The registry keeps its word in all of its places: a directory, a real server, and a cluster of them."""
 
 from __future__ import annotations
 
@@ -85,16 +85,22 @@ class Shelf:
             time.sleep(seconds)
 
 
-@pytest.fixture(params=["directory", "redis"])
+@pytest.fixture(params=["directory", "redis", "cluster"])
 def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
     """The place, empty; its keys are taken away in the end."""
-    root, url = tmp_path / "registry", request.getfixturevalue("redis_url") if request.param == "redis" else ""
+    root, url, kind = tmp_path / "registry", "", redis.Redis
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_url")
+    elif request.param == "cluster":
+        url, kind = request.getfixturevalue("cluster").url, redis.RedisCluster
     prefix = f"test-{secrets.token_hex(6)}"
     settings = Settings(
         models=ModelsSettings(registry="" if url else str(root)),
-        redis=RedisSettings(url=SecretStr(url or "redis://127.0.0.1:1/0"), prefix=prefix),
+        redis=RedisSettings(
+            url=SecretStr(url or "redis://127.0.0.1:1/0"), prefix=prefix, cluster=kind is redis.RedisCluster
+        ),
     )
-    with redis.Redis.from_url(url or "redis://127.0.0.1:1/0") as client:
+    with kind.from_url(url or "redis://127.0.0.1:1/0") as client:
         found = Shelf(settings, root, client)
         yield found
         for registry in found.opened:
@@ -540,9 +546,10 @@ def test_champions_are_cheap(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> N
         line = Line(f"line-{i}", CHANNELS)
         registry.promote(line, registry.put(SMALL[0], line), "")
     sent = []
-    real = redis.Redis.execute_command
+    kind = redis.RedisCluster if shelf.settings.redis.cluster else redis.Redis
+    real = kind.execute_command
     monkeypatch.setattr(
-        redis.Redis,
+        kind,
         "execute_command",
         lambda self, *given, **options: sent.append(given) or real(self, *given, **options),
     )

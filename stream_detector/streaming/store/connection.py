@@ -15,17 +15,21 @@ from typing import Any, TypeVar
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterDownError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
-    ResponseError,
+    RedisClusterException,
+    TryAgainError,
 )
 from redis.retry import Retry
 
@@ -35,11 +39,13 @@ from stream_detector.settings.secret_file import read_secret
 
 T = TypeVar("T")
 PARSE: Callable[[str], dict[str, Any]] = parse_url
+NODE: Callable[[str, int], ClusterNode] = ClusterNode
 logger = logging.getLogger(__name__)
 
 REFUSED = (AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError)
-PASSING = (redis.ConnectionError, redis.TimeoutError, NoScriptError, ReadOnlyError)
+PASSING = (redis.ConnectionError, redis.TimeoutError, NoScriptError, ReadOnlyError, ClusterDownError, TryAgainError)
 """What may be over at the next attempt: a restart, a failover, a lost connection."""
+NO_CLUSTER = "cluster mode is not enabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Patience:
 
 
 class Link:
-    """One Redis and the patience with it."""
+    """One Redis, or one cluster of them, and the patience with it."""
 
     def __init__(self, settings: RedisSettings, patience: Patience) -> None:
         self.patience = patience
@@ -67,6 +73,7 @@ class Link:
             "protocol": 2,
             "decode_responses": False,
         }
+        self._cluster: RedisCluster | None = None
         self._pool = redis.ConnectionPool(**options)
         try:
             self._pool.connection_class(**self._pool.connection_kwargs)
@@ -74,12 +81,31 @@ class Link:
             raise ConfigError(
                 "redis.url has an option that is not known or cannot be used: look behind its '?'"
             ) from None
-        # The client's types are those of both its blocking and its asynchronous kind, for text and for bytes.
-        self.client: Any = redis.Redis(connection_pool=self._pool)
+        self._single = None if settings.cluster else redis.Redis(connection_pool=self._pool)
+
+    @property
+    def client(self) -> Any:
+        """What commands are sent with; a cluster is asked for its nodes first, which raises as `patiently` does.
+
+        Its types are those of both its blocking and its asynchronous kind, for text and for bytes.
+        """
+        if self._single is None and self._cluster is None:
+            self._cluster = self.patiently(self._meet)
+        return self._single or self._cluster
 
     def close(self) -> None:
         """Close all connections."""
         self._pool.disconnect()
+        if self._cluster is not None:
+            self._cluster.close()
+
+    def _meet(self) -> RedisCluster:
+        options = {key: value for key, value in self._pool.connection_kwargs.items() if key not in ("db", "retry")}
+        if issubclass(self._pool.connection_class, redis.SSLConnection):
+            options["ssl"] = True
+        first = NODE(options.pop("host", "localhost"), options.pop("port", 6379))
+        # A slot that moves is followed at once; what else fails is tried again here, by its attempts.
+        return RedisCluster(startup_nodes=[first], retry=Retry(NoBackoff(), 0), **options)
 
     def patiently(self, call: Callable[[], T]) -> T:
         """The call's answer, after several attempts if need be: it must be one that may be sent twice.
@@ -90,14 +116,11 @@ class Link:
         while True:
             try:
                 return call()
-            except redis.RedisError as error:
+            except (redis.RedisError, RedisClusterException) as error:
                 failures += 1
                 said = self._translated(error)
-                if (
-                    failures >= self.patience.attempts
-                    or isinstance(said, ConfigError)
-                    or not isinstance(error, PASSING)
-                ):
+                passing = isinstance(error, (*PASSING, RedisClusterException))
+                if failures >= self.patience.attempts or isinstance(said, ConfigError) or not passing:
                     raise said from error
                 logger.info("%s; attempt %d of %d follows", said, failures + 1, self.patience.attempts)
                 if isinstance(error, ReadOnlyError):
@@ -105,7 +128,7 @@ class Link:
                     self._pool.disconnect()
             time.sleep(self._backoff.compute(failures))
 
-    def _translated(self, error: redis.RedisError) -> StreamDetectorError:
+    def _translated(self, error: redis.RedisError | RedisClusterException) -> StreamDetectorError:
         """The error in words that say what to do."""
         text = str(error)
         at = f"Redis at {self.address}"
@@ -129,8 +152,15 @@ class Link:
             return StoreError(
                 f"{at} cannot be reached, see whether it runs and redis.url (rediss:// for TLS): {text[:200]}"
             )
-        if isinstance(error, ResponseError) and text.startswith(("MOVED", "ASK", "CROSSSLOT")):
-            return ConfigError(f"{at} is one node of a cluster, which is not supported yet: name a single Redis")
+        if self._single is None and NO_CLUSTER in text.casefold():
+            return ConfigError(f"{at} is not a node of a cluster: leave redis.cluster out")
+        if self._single is None and isinstance(error, RedisClusterException | ClusterDownError | TryAgainError):
+            return StoreError(
+                f"the Redis Cluster at {self.address} has no node for some of the keys, or none that can be reached: "
+                f"wait for the failover, and see whether its nodes run: {text[:200]}"
+            )
+        if isinstance(error, AskError) or text.startswith(("MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN")):
+            return ConfigError(f"{at} is one node of a cluster: set redis.cluster = true")
         return StoreError(f"{at} refuses what it was asked for: {text[:200]}")
 
 
@@ -159,6 +189,8 @@ def _options(settings: RedisSettings) -> dict[str, Any]:
         if options.get("password"):
             raise ConfigError("redis.url has a password and redis.password_file is given: leave one of them out")
         options["password"] = read_secret(settings.password_file, "redis.password_file")
+    if settings.cluster and (options.get("db") or "path" in options):
+        raise ConfigError("redis.cluster is set: redis.url names a node by host and port, and no database but 0")
     if settings.ssl_cafile:
         if not url.startswith("rediss://"):
             raise ConfigError("redis.ssl_cafile is given, but redis.url does not begin with rediss:// (TLS)")
