@@ -16,7 +16,7 @@ from stream_detector.detect.changes import Change
 from stream_detector.detect.detector import Detector
 from stream_detector.detect.groups import Groups
 from stream_detector.detect.quality import Batch
-from stream_detector.detect.watermark import Watermarks
+from stream_detector.detect.watermark import Passage, Watermarks
 from stream_detector.records import Alert, Feedback, Ints, Readings
 from stream_detector.settings import Overrides
 
@@ -91,6 +91,18 @@ class Fleet:
                 partition = int(detector.table.partition[single.sensor])
                 told.append(Told(partition, single.position, detector.write(change)))
         return told
+
+    def notice(self, partition: int) -> list[Told]:
+        """What a partition's watermark has to say of sensors whose rows have come since it moved."""
+        if partition not in self.watermarks.of:
+            return []
+        none, mark = np.zeros(1, np.int64), np.array([self.watermarks.of[partition]])
+        passage = Passage(mark, {partition: (none, mark)})
+        found: list[tuple[str, Change]] = []
+        for name, detector in self.detectors.items():
+            part = _nothing(name, len(detector.artifact.channels))
+            found += [(name, change) for change in detector.judge(Batch(part.readings, part.position, passage))]
+        return self.tell(sorted(found, key=self._order))
 
     def answer(self, feedback: Feedback, partition: int | None = None) -> list[Told] | None:
         """Take a person's answer in; the alerts that follow, or None when none of its sensors is known here.

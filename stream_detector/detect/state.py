@@ -27,8 +27,8 @@ LAYOUT = 1
 class SensorTable:
     """Rows by partition and sensor id. New sensors appear at the end; only `drop` changes a row's number.
 
-    `state` must be fetched anew at each use: growing moves the array. `version` counts the drops, for those who
-    keep something by row. A sensor that is read from two partitions is two sensors.
+    `state` must be fetched anew at each use: growing moves the array. `version` changes when rows do that were
+    there, for those who keep something by row. A sensor that is read from two partitions is two sensors.
     """
 
     def __init__(self, fields: Fields) -> None:
@@ -128,8 +128,8 @@ class SensorTable:
         if len(packed) != dtype.itemsize * len(sensor_ids):
             raise DataError("the saved state is cut off or does not fit its layout; start without it")
         stored = np.frombuffer(packed, dtype)
-        rows, _ = self.rows(sensor_ids, partition)
-        self.version += 1
+        rows, new = self.rows(sensor_ids, partition)
+        self.version += len(new) < len(rows)  # who keeps something by row has nothing of those that are new
         names = self.dtype.names or ()
         for name in set(dtype.names or ()) & set(names):
             column = self._state[name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -20,7 +20,7 @@ from stream_detector.errors import DataError
 from stream_detector.records import Feedback
 from stream_detector.settings import KafkaSettings
 from stream_detector.streaming import answers_file
-from stream_detector.streaming.holdings import Held
+from stream_detector.streaming.holdings import Holdings
 from stream_detector.streaming.kafka_client import connected, consumer_options
 from stream_detector.streaming.kafka_errors import translated
 
@@ -42,13 +42,14 @@ class Answers:
         self._ends: dict[str, int] = {}
         self._next_s = 0.0
 
-    def hear(self, fleet: Fleet, held: Mapping[int, Held]) -> Iterator[tuple[int, list[Told], dict[str, int]]]:
+    def hear(self, fleet: Fleet, holdings: Holdings) -> Iterator[tuple[int, list[Told], dict[str, int]]]:
         """For each partition with new answers: the alerts that follow, and which answers it has heard then.
 
         The caller must save the partition before it asks for the next. A partition that takes in again what its
         state lost hears none until it is where it was: before that the incidents that they are about may not be there.
         """
         self._read()
+        held = holdings.held
         for partition in sorted(p for p, one in held.items() if one.caught_up):
             position, told_until = dict(held[partition].feedback), held[partition].told_feedback
             if position == self._ends:
@@ -57,6 +58,8 @@ class Answers:
             told: list[Told] = []
             for topic_partition, offset, feedback in new:
                 position[str(topic_partition)] = offset + 1
+                if feedback is not None:
+                    holdings.fetch(partition, [feedback.sensor_id, *feedback.members])
                 found = (fleet.answer(feedback, partition) or []) if feedback is not None else []
                 told += found if offset >= told_until.get(str(topic_partition), 0) else []
             if new:

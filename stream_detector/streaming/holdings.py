@@ -2,7 +2,7 @@
 
 Kafka says with K which readings are answered for, the store with R which are in the state. On every claim:
 
-    K = R   go on.
+    K = R   go on; the sensors' rows come as they are needed (`stored_rows`).
     K < R   a worker stopped between store and Kafka: what the outbox still holds is published, nothing is scored anew.
     K > R   the store lost its tail: go back to R and take the readings in again; what was told up to K is not told
             again.
@@ -83,7 +83,7 @@ class Holdings:
         self._topic = settings.kafka.readings_topic
         self._rebuild = settings.worker.rebuild_readings
         self._transport, self._store = transport, store
-        self._fleet, self._rows = profiles.fleet, StoredRows(profiles, intake)
+        self._fleet, self._rows = profiles.fleet, StoredRows(profiles, intake, store)
         self.held: dict[int, Held] = {}
         self._wanted: set[int] = set()
 
@@ -128,6 +128,7 @@ class Holdings:
         """Forget partitions without writing anything: their next owner has it all from the store."""
         for partition in partitions:
             self._wanted.discard(partition)
+            self._rows.forget(partition)
             if self.held.pop(partition, None) is not None:
                 self._fleet.drop(partition)
 
@@ -137,6 +138,19 @@ class Holdings:
         self._fleet.dirty()  # rows of what was not saved: they are about to be dropped, and others get their numbers
         self.release(held)
         self._wanted |= held
+
+    @property
+    def waiting(self) -> int:
+        """Sensors that are held and still in the store alone."""
+        return self._rows.waiting()
+
+    def fetch(self, partition: int, sensor_ids: Iterable[str]) -> None:
+        """See to it that the state of these sensors is here, if there is any."""
+        self._rows.fetch(partition, sensor_ids)
+
+    def bring_back(self) -> list[int]:
+        """Fetch some of the sensors that wait; the partitions of which all are here now."""
+        return self._rows.some()
 
     def save(self, steps: Sequence[Step], dirty: Mapping[str, Ints]) -> None:
         """Write what changed, one atomic script a partition; raises WriteRefusedError where another took over."""
@@ -176,7 +190,7 @@ class Holdings:
     # -- claiming ---------------------------------------------------------------------------------------------------
 
     def _claim(self, partition: int) -> None:
-        claim = self._store.claim(self._topic, partition)
+        claim = self._store.claim(self._topic, partition, rows=False)
         committed = self._transport.committed(partition)
         first, end = self._transport.bounds(partition)
         meta = msgspec.json.decode(claim.meta, type=Meta) if claim.meta else None
@@ -193,7 +207,10 @@ class Holdings:
         self.held[partition] = held
         told_step = _told_step(committed, held.run)
         self._settle_outbox(partition, claim, committed, told_step, end)
-        if meta is None or not first <= held.position <= end or not self._rows.restore(claim, meta):
+        # What readings bring that are taken in again was told already, or not: that is known of sensors that are here.
+        behind = held.position < held.told_until or (told_step or 0) > claim.step
+        if meta is None or not first <= held.position <= end or not self._rows.restore(claim, meta, whole=behind):
+            self._rows.forget(partition)
             self._fleet.drop(partition)
             held.position = max(first, held.told_until - self._rebuild)
             held.gap = committed is not None or claim.next_offset is not None
@@ -201,7 +218,7 @@ class Holdings:
                 logger.warning(
                     "partition %d: its state is missing; rebuilding it from offset %d", partition, held.position
                 )
-        elif held.position < held.told_until or (told_step or 0) > claim.step:
+        elif behind:
             logger.warning(
                 "partition %d: the store is behind Kafka (%d of %d); taking in again what it lost",
                 partition,

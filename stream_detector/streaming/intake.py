@@ -7,8 +7,9 @@ sensors share a profile; nothing of groups, stores and transactions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -81,20 +82,35 @@ class Batch:
         raise IndexError(place)
 
 
+class Stored(Protocol):
+    """Sensors of which the state is there, but not here yet."""
+
+    def waiting(self, partition: int | None = None) -> int:
+        """How many there are."""
+
+    def fetch(self, partition: int, sensor_ids: Iterable[str]) -> None:
+        """Bring these here, if they are among them."""
+
+    def settle(self) -> None:
+        """Bring those here that new profiles call for."""
+
+
 class Intake:
     """Decodes records and finds the profiles of their sensors; new sensors appear by themselves, up to a limit."""
 
     def __init__(self, profiles: Profiles, kafka: KafkaSettings, worker: WorkerSettings) -> None:
         self._profiles = profiles
         self._max_sensors = worker.max_sensors
+        self._partition: Ints = np.zeros(0, np.int64)
+        self.stored: Stored | None = None
         limits = Limits(message_bytes=kafka.max_message_bytes, channels=worker.max_channels)
-        self._decoder = Decoder(self._channels_of, limits)
+        self._decoder = Decoder(self._channels_of, limits, self._expect)
 
     def take(self, fetched: Sequence[Fetched]) -> Batch:
         """The records of several fetches as one batch."""
         values = [value for one in fetched for value in one.values]
+        partition = self._partition = np.concatenate([np.full(len(one.values), one.partition) for one in fetched])
         decoded = self._decoder.decode(values)
-        partition = np.concatenate([np.full(len(one.values), one.partition) for one in fetched])
         timestamp_ms = np.concatenate([one.timestamps_ms for one in fetched])
         rejected = {one.message: one.reason for one in decoded.rejected}
         count = np.zeros(len(values), np.int64)
@@ -102,11 +118,15 @@ class Intake:
             count += np.bincount(columns.message, minlength=len(values))
         start = np.concatenate([[0], np.cumsum(np.maximum(count, 1))])
         placed = [self._placed(columns, start, partition, timestamp_ms) for columns in decoded.columns]
+        for one in placed if self.stored and self.stored.waiting() else ():
+            self._fetch(one)
         beyond = self._beyond_limit(decoded.columns, placed)
         rejected |= beyond
         parts: list[Part] = []
         for columns, one in zip(decoded.columns, placed, strict=True):
             parts += self._profiles.parts(one.some(~np.isin(columns.message, list(beyond))) if beyond else one)
+        if self.stored:
+            self.stored.settle()
         return Batch(
             fetched=fetched,
             parts=parts,
@@ -117,9 +137,25 @@ class Intake:
             rejected=rejected,
         )
 
-    def forget(self, sensor_ids: Sequence[str]) -> None:
-        """Ask anew for the channels of these sensors: their state has come from elsewhere."""
-        self._decoder.forget(sensor_ids)
+    def forget(self) -> None:
+        """Ask anew for the channels of all sensors: state has come from elsewhere."""
+        self._decoder.forget()
+
+    def _expect(self, new: Sequence[tuple[int, str]]) -> None:
+        """Bring the state of sensors here before they are met: their channels are those that it has."""
+        if self.stored and self.stored.waiting():
+            of: dict[int, list[str]] = {}
+            for message, sensor_id in new:
+                of.setdefault(int(self._partition[message]), []).append(sensor_id)
+            for partition, sensor_ids in of.items():
+                self.stored.fetch(partition, sensor_ids)
+
+    def _fetch(self, columns: Columns) -> None:
+        """Bring the state of sensors here that were met in another partition before."""
+        for partition in np.unique(columns.partition).tolist():
+            mine = np.unique(columns.sensor[columns.partition == partition]).tolist()
+            if self.stored:
+                self.stored.fetch(partition, [columns.sensor_ids[i] for i in mine])
 
     def _channels_of(self, sensor_id: str, offered: Channels) -> Channels:
         """The channels of a sensor that was not met before; raises DataError where no weights fit it."""
@@ -150,6 +186,7 @@ class Intake:
         beyond: dict[int, str] = {}
         for partition in sorted({p for one in placed for p in np.unique(one.partition).tolist()}):
             room = self._max_sensors - self._profiles.count(partition)
+            room -= self.stored.waiting(partition) if self.stored else 0
             mine = [one.partition == partition for one in placed]
             if sum(len(np.unique(one.sensor[at])) for one, at in zip(placed, mine, strict=True)) <= room:
                 continue

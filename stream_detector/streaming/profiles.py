@@ -81,7 +81,7 @@ class Profiles:
 
     def judged_by(self, sensor_id: str) -> DetectorSettings:
         """The detector's settings as they hold for a sensor."""
-        base, own = self.settings.detector, self.overrides.of(sensor_id)
+        base, own = self.settings.detector, self.overrides.of(sensor_id if self.overrides else "")
         changed = {key: value for key in ("model", "stride", "threshold") if (value := getattr(own, key)) is not None}
         budget = DetectorSettings(sensitivity=own.sensitivity).chosen_budget if own.sensitivity else own.budget
         # The one-word form was resolved above; what is left speaks of a budget only.
@@ -92,7 +92,7 @@ class Profiles:
 
         The order of those it came with is that of the weights.
         """
-        named = self.overrides.of(sensor_id).channels
+        named = self.overrides.of(sensor_id).channels if self.overrides else None
         known = (d.artifact.channels for d in self.fleet.detectors.values() if d.table.find(sensor_id))
         if found := named or next(known, None):
             return found
@@ -100,6 +100,20 @@ class Profiles:
             return self.artifact_for(self.judged_by(sensor_id).model, tuple(sorted(offered))).channels
         except (ArtifactError, ConfigError):
             return offered
+
+    def names(self, sensor_ids: Sequence[str], channels: Channels) -> list[str | None]:
+        """The profiles of sensors with these channels; None for one that has, by now, other channels."""
+        usual: list[str | None] = []
+        found = []
+        for sensor_id in sensor_ids:
+            alike = not self.overrides and not any(d.table.find(sensor_id) for d in self.fleet.detectors.values())
+            if alike and usual:
+                found += usual
+                continue
+            fits = bool(channels) and self.channels_of(sensor_id, channels) == channels
+            found.append(self.name(sensor_id, channels) if fits else None)
+            usual = found[-1:] if alike else usual
+        return found
 
     def swap(self, name: str, artifact: Artifact) -> None:
         """Go on with other weights in a profile; raises ArtifactError where they do not fit it."""

@@ -6,7 +6,11 @@ Knows profiles and the shapes of their rows; not who holds a partition, nor how 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import translate
+from itertools import chain, islice
 
 import msgspec
 import numpy as np
@@ -15,9 +19,14 @@ from stream_detector.errors import DataError
 from stream_detector.records import Ints
 from stream_detector.streaming.intake import Intake
 from stream_detector.streaming.profiles import Profiles
-from stream_detector.streaming.store import Claim, Rows
+from stream_detector.streaming.store import Claim, Rows, Store
 
 logger = logging.getLogger(__name__)
+AT_ONCE_BYTES = 32 << 20
+"""Rows of a partition that are brought back before it is ready; few enough sensors are then back altogether."""
+PORTION = 2_000
+PORTION_S = 0.1
+"""How long rows are brought back between two batches while others wait."""
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,29 +43,112 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     feedback: dict[str, int]
 
 
+class _Waiting:
+    """The rows of a claimed partition that are still in the store alone, by their sensors' ids."""
+
+    def __init__(self, claim: Claim, meta: Meta) -> None:
+        self.claim, self.meta = claim, meta
+        self.shapes = {shape: frozenset(ids) for shape, ids in claim.left.items()}
+        self.ids = set[str]().union(*self.shapes.values())
+        self._order = chain.from_iterable(claim.left.values())
+
+    def next(self, most: int) -> list[str]:
+        """Some of those that wait; none when nobody does."""
+        return list(islice((one for one in self._order if one in self.ids), most))
+
+
 class StoredRows:
-    """Restores what a claim gave, and gathers what a save has to write."""
+    """Brings rows back from the store, and gathers what a save has to write.
 
-    def __init__(self, profiles: Profiles, intake: Intake) -> None:
-        self._profiles, self._intake = profiles, intake
+    A partition is ready when the first of its rows are back. Those of the others come with their sensors' first
+    reading or answer, and in between a portion at a time. Nothing of a sensor depends on when that is: what there is
+    to tell of it since (it fell silent) rests on its own times.
+    """
 
-    def restore(self, claim: Claim, meta: Meta) -> bool:
-        """Bring the sensors back; False where there are some and none of them fits these settings."""
+    def __init__(self, profiles: Profiles, intake: Intake, store: Store) -> None:
+        self._profiles, self._intake, self._store = profiles, intake, store
+        self._waiting: dict[int, _Waiting] = {}
+        groups = [entry.match for entry in profiles.overrides.entries if entry.group]
+        self._grouped = re.compile("|".join(map(translate, groups))) if groups else None
+        intake.stored = self
+
+    def restore(self, claim: Claim, meta: Meta, whole: bool) -> bool:
+        """Bring the sensors back, all or the first; False where there are some and none of them fits these settings."""
         fleet, partition = self._profiles.fleet, claim.partition
-        restored = given = 0
-        # Rows of another shape first (from before a setting changed): a row of today's shape then overwrites them.
-        for current in (False, True):
-            for shape, several in claim.sensors.items():
-                channels = tuple(meta.channels.get(shape, ()))
-                for rows in several:
-                    given += len(rows.ids)
-                    restored += self._restore_rows(partition, shape, channels, rows, meta, current)
-        if given and not restored:
+        waiting = self._waiting[partition] = _Waiting(claim, meta)
+        self._intake.forget()
+        # A group's story is in the rows of all its members.
+        grouped = [one for one in waiting.ids if self._grouped.match(one)] if self._grouped else []
+        restored = size = 0
+        while waiting.ids and (whole or grouped or not restored or size < AT_ONCE_BYTES):
+            ids, grouped = grouped[:PORTION] or waiting.next(PORTION), grouped[PORTION:]
+            count, bytes_read = self._load(waiting, ids)
+            restored, size = restored + count, size + bytes_read
+        if claim.left and any(claim.left.values()) and not restored:
+            self.forget(partition)
             return False
         if meta.watermark_ms is not None:
             fleet.watermarks.of[partition] = meta.watermark_ms
         fleet.recall()
+        self.settle()
+        if not waiting.ids:
+            self.forget(partition)
         return True
+
+    def forget(self, partition: int) -> None:
+        """What waits of a partition is somebody else's matter."""
+        self._waiting.pop(partition, None)
+
+    def waiting(self, partition: int | None = None) -> int:
+        """How many sensors of a partition, or of all, are still in the store alone."""
+        chosen = self._waiting.values() if partition is None else filter(None, [self._waiting.get(partition)])
+        return sum(len(one.ids) for one in chosen)
+
+    def fetch(self, partition: int, sensor_ids: Iterable[str]) -> None:
+        """Bring these sensors back, as far as they wait."""
+        if waiting := self._waiting.get(partition):
+            wanted = [one for one in dict.fromkeys(sensor_ids) if one in waiting.ids]
+            for start in range(0, len(wanted), PORTION):
+                self._load(waiting, wanted[start : start + PORTION])
+
+    def some(self) -> list[int]:
+        """Bring some back; the partitions of which nothing waits any more since."""
+        until = time.monotonic() + PORTION_S
+        for waiting in self._waiting.values():
+            while waiting.ids and time.monotonic() < until:
+                self._load(waiting, waiting.next(PORTION))
+        return self._finished()
+
+    def settle(self) -> None:
+        """Bring all back of a partition whose profiles go on with other weights: it is saved with one word of them."""
+        detectors = self._profiles.fleet.detectors
+        for waiting in self._waiting.values():
+            saved = waiting.meta.models
+            if any(name in detectors and detectors[name].writer.model.digest != saved[name] for name in saved):
+                while waiting.ids:
+                    self._load(waiting, waiting.next(PORTION))
+
+    def _finished(self) -> list[int]:
+        done = [partition for partition, waiting in self._waiting.items() if not waiting.ids]
+        for partition in done:
+            del self._waiting[partition]
+        return done
+
+    def _load(self, waiting: _Waiting, ids: Sequence[str]) -> tuple[int, int]:
+        """Bring some of those that wait back; how many could be used, and their bytes."""
+        claim, found, size = waiting.claim, dict[str, list[Rows]](), 0
+        for shape, mine in waiting.shapes.items():
+            found[shape] = self._store.rows(claim, shape, [one for one in ids if one in mine])
+            size += sum(len(rows.packed) for rows in found[shape])
+        waiting.ids -= set(ids)
+        restored = 0
+        # Rows of another shape first (from before a setting changed): a row of today's shape then overwrites them.
+        for current in (False, True):
+            for shape, several in found.items():
+                channels = tuple(waiting.meta.channels.get(shape, ()))
+                for rows in several:
+                    restored += self._restore_rows(claim.partition, shape, channels, rows, waiting.meta, current)
+        return restored, size
 
     def _restore_rows(
         self, partition: int, shape: str, channels: tuple[str, ...], rows: Rows, meta: Meta, current: bool
@@ -64,11 +156,9 @@ class StoredRows:
         """Bring rows back that have today's shape, or that have not; how many."""
         profiles = self._profiles
         chosen: dict[str, list[int]] = {}
-        for i, sensor_id in enumerate(rows.ids):
-            if channels and profiles.channels_of(sensor_id, channels) == channels:
-                name = profiles.name(sensor_id, channels)
-                if (profiles.shape(name) == shape) == current:
-                    chosen.setdefault(name, []).append(i)
+        for i, name in enumerate(profiles.names(rows.ids, channels)):
+            if name is not None and (profiles.shape(name) == shape) == current:
+                chosen.setdefault(name, []).append(i)
         size = len(rows.packed) // max(len(rows.ids), 1)
         packed = np.frombuffer(rows.packed, np.dtype((np.void, size))) if size else np.zeros(0, "V1")
         count = 0
@@ -85,7 +175,6 @@ class StoredRows:
             if digest != detector.writer.model.digest:
                 former = profiles.former(digest, detector.artifact.channels) if digest else None
                 detector.take_over(detector.sensors(ids, partition), former)
-        self._intake.forget(rows.ids)
         return count
 
     def changed(self, dirty: Mapping[str, Ints]) -> dict[int, dict[str, Rows]]:
@@ -103,14 +192,14 @@ class StoredRows:
     def meta(self, partition: int, run: str, feedback: dict[str, int]) -> bytes:
         """What to keep of a partition beside its sensors."""
         detectors = self._profiles.fleet.detectors
+        channels = {self._profiles.shape(name): list(d.artifact.channels) for name, d in detectors.items()}
+        models = {name: detector.writer.model.digest for name, detector in detectors.items()}
+        if waiting := self._waiting.get(partition):
+            # What waits may be of profiles that nobody has met yet.
+            channels, models = waiting.meta.channels | channels, waiting.meta.models | models
+        mark = self._profiles.fleet.watermarks.of.get(partition)
         return msgspec.json.encode(
-            Meta(
-                run=run,
-                watermark_ms=self._profiles.fleet.watermarks.of.get(partition),
-                channels={self._profiles.shape(name): list(d.artifact.channels) for name, d in detectors.items()},
-                models={name: detector.writer.model.digest for name, detector in detectors.items()},
-                feedback=feedback,
-            )
+            Meta(run=run, watermark_ms=mark, channels=channels, models=models, feedback=feedback)
         )
 
 

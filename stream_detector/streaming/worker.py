@@ -165,6 +165,7 @@ class Worker:
             self._numbers.committed(fetched)
             self._count(batch, told, windows)
             self._pace = len(batch.offset) / (time.monotonic() - begin)
+        self._bring_back()
 
     def close(self) -> None:
         """Leave the group, so that others take over at once; if that fails, they do when the session is over."""
@@ -251,7 +252,7 @@ class Worker:
 
     def _hear(self) -> None:
         """Take people's answers in, each in a step of its own."""
-        for partition, told, feedback in self._answers.hear(self._profiles.fleet, self.holdings.held):
+        for partition, told, feedback in self._answers.hear(self._profiles.fleet, self.holdings):
             now, held = _now(), self.holdings.held[partition]
             held.feedback.update(feedback)
             messages = [self._message(one.alert, now) for one in told]
@@ -260,7 +261,9 @@ class Worker:
 
     def _swap(self) -> None:
         """Go on with new champions, if there are any; all rows are saved with the word of it, in a step of its own."""
-        for name, artifact in self._champions.ready(self._profiles).items() if self._champions else ():
+        if self._champions is None or self.holdings.waiting:  # all rows are saved with one word of their weights
+            return
+        for name, artifact in self._champions.ready(self._profiles).items():
             try:
                 self._profiles.swap(name, artifact)
             except ArtifactError as error:
@@ -269,6 +272,15 @@ class Worker:
             logger.info("profile %s goes on with the weights %s", name, artifact.info.version)
             self._numbers.swaps.inc()
             self._finish([Step(partition, held.position, []) for partition, held in self.holdings.held.items()])
+
+    def _bring_back(self) -> None:
+        """Fetch some of the sensors that are still in the store alone, and tell of those that fell silent meanwhile."""
+        for partition in self.holdings.bring_back():
+            now, told = _now(), self._profiles.fleet.notice(partition)
+            if told:
+                messages = [self._message(one.alert, now) for one in told]
+                self._finish([Step(partition, self.holdings.held[partition].position, messages)])
+                self._shadows.renew()
 
     def _finish(self, steps: Sequence[Step]) -> None:
         self._checkpoint("before save")

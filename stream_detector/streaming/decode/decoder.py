@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +24,16 @@ class Decoder:
     `channels_of(sensor_id, offered)` is asked once for a sensor that was not met, with the channels of its first
     usable message, and says which channels the sensor has, in order. It may raise DataError to refuse the sensor:
     the message is then rejected with the error's text, and it is asked again for the sensor's next message.
+    `expect` is told before of all that a batch will ask for: message and sensor id of each.
     """
 
-    def __init__(self, channels_of: ChannelsOf, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        channels_of: ChannelsOf,
+        limits: Limits | None = None,
+        expect: Callable[[Sequence[tuple[int, str]]], None] = lambda new: None,
+    ) -> None:
+        self._expect = expect
         self._gatherer = Gatherer(limits or Limits())
         self._sensors = Sensors(channels_of)
         self._clock = times.Clock()
@@ -58,6 +65,8 @@ class Decoder:
             part.code = self._sensors.codes(part.block.sensor_ids)
             for place in np.flatnonzero(part.code < 0).tolist():
                 unknown.setdefault(part.block.messages[place], []).append((part.block.sensor_ids[place], part))
+        if unknown:
+            self._expect([(message, text.strip()) for message, several in unknown.items() for text, _ in several])
         for message, several in sorted(unknown.items(), key=lambda one: one[0]):
             texts, part = [text for text, _ in several], several[0][1]
             if message not in part.rejected and (reason := self._meet_all(texts, part.channels)):

@@ -57,6 +57,8 @@ class Claim:
     meta: as it was saved last; empty when nothing was.
     sensors: by profile, one `Rows` for each layout in which rows were written, ids in order of their bytes.
     outbox: oldest first.
+    left: by profile, the ids of sensors whose rows were left where they are, for `Store.rows`.
+    layouts: by tag, those that the rows left behind are of.
     """
 
     topic: str
@@ -67,6 +69,8 @@ class Claim:
     meta: bytes
     sensors: dict[str, list[Rows]]
     outbox: list[Outboxed]
+    left: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    layouts: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from stream_detector.errors import ConfigError, StoreError
 from stream_detector.settings import RedisSettings
 from stream_detector.streaming.store.codec import Argument, save_call, unpack_outboxed, unpack_rows
 from stream_detector.streaming.store.connection import Link, Patience
-from stream_detector.streaming.store.keys import ROWS, PartitionKeys, profile_of
+from stream_detector.streaming.store.keys import LAYOUT, ROWS, PartitionKeys, profile_of
 from stream_detector.streaming.store.records import (
     Claim,
     Glance,
@@ -92,20 +92,25 @@ class Store:
         """Return if Redis answers; for those who have nothing to save, and would not notice otherwise."""
         self._link.patiently(self._link.client.ping)
 
-    def claim(self, topic: str, partition: int) -> Claim:
+    def claim(self, topic: str, partition: int, rows: bool = True) -> Claim:
         """Take a partition over: whoever held it before can write nothing any more; then load what was saved.
 
-        Raises WriteRefusedError if yet another claim came while loading.
+        Without `rows` these are left where they are, and only said whose there are. Raises WriteRefusedError if yet
+        another claim came while loading.
         """
         keys = self._keys(topic, partition)
         status, found = self._run([Call("claim", [keys.meta], [FORMAT, uuid4().hex])])[0]
         if status == b"newer":
             raise self._newer(topic, partition, int(found))
         meta: dict[bytes, bytes] = dict(zip(found[::2], found[1::2], strict=True))
+        sensors: dict[str, list[Rows]] = {}
+        left: dict[str, list[str]] = {}
         try:
-            sensors = {
-                profile_of(field): self._rows(keys, field, meta) for field in sorted(meta) if field.startswith(ROWS)
-            }
+            for field in sorted(meta):
+                if field.startswith(ROWS) and rows:
+                    sensors[profile_of(field)] = self._rows(keys, field, meta)
+                elif field.startswith(ROWS):
+                    left[profile_of(field)] = self._ids(keys, field, meta)
             outbox = self._outbox(keys)
         except (StoreError, ConfigError):
             # What another claim writes meanwhile may look like damage.
@@ -121,7 +126,24 @@ class Store:
             meta=meta.get(b"meta", b""),
             sensors=sensors,
             outbox=outbox,
+            left=left,
+            layouts={field: value for field, value in meta.items() if field.startswith(LAYOUT)},
         )
+
+    def rows(self, claim: Claim, profile: str, sensor_ids: Sequence[str]) -> list[Rows]:
+        """The rows of some of the sensors that a claim has left where they are; raises StoreError if one is gone.
+
+        Another worker may have written them meanwhile: then nothing that comes of them can be saved.
+        """
+        key = self._keys(claim.topic, claim.partition).sensors(profile)
+        stored: dict[bytes, bytes] = {}
+        for start in range(0, len(sensor_ids), ROWS_A_REPLY):
+            ids = [one.encode("utf-8", "surrogatepass") for one in sensor_ids[start : start + ROWS_A_REPLY]]
+            found: list[bytes | None] = self._link.patiently(partial(self._link.client.hmget, key, ids))
+            stored |= {one: row for one, row in zip(ids, found, strict=True) if row is not None}
+        if len(stored) < len(sensor_ids):
+            raise self._dropped(key, len(stored), len(sensor_ids))
+        return list(unpack_rows(stored, claim.layouts))
 
     def look(self, topic: str, partition: int, sensor_ids: Sequence[str]) -> Claim | None:
         """What is saved of some sensors, all of one moment; nobody is put out, and nothing can be written with it.
@@ -241,9 +263,21 @@ class Store:
                 stored.update(chunk)
             if len(stored) == expected:
                 return list(unpack_rows(stored, meta))
-        raise StoreError(
-            f"Redis holds {len(stored)} of {expected} sensors that were saved under {key}: it has dropped state, see "
-            f"its maxmemory-policy; delete the keys {keys.base}* to start this partition afresh"
+        raise self._dropped(key, len(stored), expected)
+
+    def _ids(self, keys: PartitionKeys, field: bytes, meta: dict[bytes, bytes]) -> list[str]:
+        """Whose rows a profile has; raises StoreError when there are not as many as were saved."""
+        key, expected = keys.sensors(profile_of(field)), int(meta[field])
+        found: list[bytes] = self._link.patiently(lambda: self._link.client.hkeys(key))
+        if len(found) != expected:
+            raise self._dropped(key, len(found), expected)
+        return [one.decode("utf-8", "surrogatepass") for one in sorted(found)]
+
+    @staticmethod
+    def _dropped(key: str, found: int, expected: int) -> StoreError:
+        return StoreError(
+            f"Redis holds {found} of {expected} sensors that were saved under {key}: it has dropped state, see its "
+            f"maxmemory-policy; delete the keys {key.rpartition(':sensors:')[0]}:* to start this partition afresh"
         )
 
     def _chunks(self, key: str) -> Iterator[dict[bytes, bytes]]:
