@@ -27,7 +27,7 @@ class Node(LocalRedis):
         lines = [
             "cluster-enabled yes",
             f"cluster-port {self._ports[1]}",
-            "cluster-node-timeout 1500",
+            "cluster-node-timeout 3000",
             "cluster-replica-validity-factor 0",
             "cluster-allow-replica-migration no",
             "repl-diskless-sync-delay 0",

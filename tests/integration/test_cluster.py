@@ -126,14 +126,19 @@ def test_slots_move_while_a_worker_works(cluster: Cluster, kafka: str, topic: st
 
 
 def test_a_node_dies_and_its_replica_takes_over(guarded: Cluster, kafka: str, topic: str, made: Made) -> None:
-    """The worker waits, goes on, and tells all once, also where the replica had not yet heard the last."""
+    """The worker waits, goes on, and tells all once, also where the replica had not yet heard the last.
+
+    The node that dies is the one that the settings name.
+    """
     settings = settings_at(guarded, kafka, topic, made)
+    dead = guarded.owner(meta_of(settings, 0))
+    named = settings.redis.model_copy(update={"url": SecretStr(dead.url)})
+    settings = settings.model_copy(update={"redis": named})
     messages = plant(SENSORS, STEPS, PARTITIONS).messages
     worker, feeder = Running(settings), Feeder(settings, messages, 6)
     worker.start()
     feeder.start()
     wait_until(lambda: progress(settings) > 400, "the worker works")
-    dead = guarded.owner(meta_of(settings, 0))
     dead.kill()
     feeder.finish()
     wait_until_answered(settings)

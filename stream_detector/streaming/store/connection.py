@@ -73,7 +73,8 @@ class Link:
             "protocol": 2,
             "decode_responses": False,
         }
-        self._cluster: RedisCluster | None = None
+        self._cluster: Any = None
+        self._nodes: list[tuple[str, int]] = []
         self._pool = redis.ConnectionPool(**options)
         try:
             self._pool.connection_class(**self._pool.connection_kwargs)
@@ -103,9 +104,17 @@ class Link:
         options = {key: value for key, value in self._pool.connection_kwargs.items() if key not in ("db", "retry")}
         if issubclass(self._pool.connection_class, redis.SSLConnection):
             options["ssl"] = True
-        first = NODE(options.pop("host", "localhost"), options.pop("port", 6379))
+        named = options.pop("host", "localhost"), options.pop("port", 6379)
+        nodes = [NODE(*one) for one in dict.fromkeys([*self._nodes, named])]
         # A slot that moves is followed at once; what else fails is tried again here, by its attempts.
-        return RedisCluster(startup_nodes=[first], retry=Retry(NoBackoff(), 0), **options)
+        return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
+
+    def _leave(self) -> None:
+        """Ask for the nodes anew with the next call: the client by itself may ask one that is gone again and again."""
+        if self._cluster is not None:
+            self._nodes = [(node.host, node.port) for node in self._cluster.get_nodes()]
+            self._cluster.close()
+            self._cluster = None
 
     def patiently(self, call: Callable[[], T]) -> T:
         """The call's answer, after several attempts if need be: it must be one that may be sent twice.
@@ -120,6 +129,8 @@ class Link:
                 failures += 1
                 said = self._translated(error)
                 passing = isinstance(error, (*PASSING, RedisClusterException))
+                if passing:
+                    self._leave()
                 if failures >= self.patience.attempts or isinstance(said, ConfigError) or not passing:
                     raise said from error
                 logger.info("%s; attempt %d of %d follows", said, failures + 1, self.patience.attempts)
