@@ -28,6 +28,7 @@ MODULE_OF = {
     "console": "console",
     "forward": "forward",
     "schema": "schema",
+    "benchmark": "benchmark",
 }
 """Where each command lives, in the order in which help shows them."""
 

@@ -66,6 +66,11 @@ class Scorer:
         self._bucket = BUCKET if device.type == "cpu" else GPU_BUCKET
         self._pinned = device.type == "cuda"
 
+    @property
+    def bucket(self) -> int:
+        """Windows of a call of the model."""
+        return self._bucket
+
     def like(self, model: Model) -> Scorer:
         """Another model's, on the same device and in the same precision."""
         return Scorer(model, self.device, self.pulse, self.precision)

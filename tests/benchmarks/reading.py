@@ -22,13 +22,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from stream_detector.benchmark.load import Load, send
+from stream_detector.benchmark.plan import Plan
 from stream_detector.local import running
 from stream_detector.settings import KafkaSettings, QualitySettings, Settings
 from stream_detector.streaming import history
 from stream_detector.streaming.topics import ensure_topics
 from stream_detector.streaming.weights import Weights
-from tests.benchmarks.load import A_MESSAGE, PARTITIONS, SENSORS, messages, send
 
+A_MESSAGE, PARTITIONS, SENSORS = 50, 4, 10_000
 NOW_MS = 4_000_000_000_000
 
 
@@ -84,16 +86,23 @@ def main() -> None:
         return
     rows = []
     with tempfile.TemporaryDirectory() as directory, running(Path(directory)) as servers:
-        for kind, name, most in (("single", "one reading", 2_000_000), ("many", f"{A_MESSAGE} readings", sys.maxsize)):
+        for kind, batched, most in (("single", 1, 2_000_000), ("many", A_MESSAGE, sys.maxsize)):
             for count in map(int, args.readings.split(",")):
                 if count > most:
                     continue
                 kafka = KafkaSettings(bootstrap_servers=servers.kafka, readings_topic=f"{kind}-{count}")
                 ensure_topics(kafka, {kafka.readings_topic: PARTITIONS})
-                send(kafka, messages(kind, 0, count))
+                plan = Plan(sensors=SENSORS, partitions=PARTITIONS, batched=batched)
+                send(kafka, Load(plan).messages(0, count // batched))
                 command = [sys.executable, "-m", "tests.benchmarks.reading", "--read", servers.kafka]
                 done = subprocess.run([*command, kafka.readings_topic], capture_output=True, text=True, check=True)
-                rows.append((name, count, json.loads(done.stdout.splitlines()[-1])))
+                rows.append(
+                    (
+                        f"{batched} readings" if batched > 1 else "one reading",
+                        count,
+                        json.loads(done.stdout.splitlines()[-1]),
+                    )
+                )
                 print(rows[-1], flush=True)
     lines = page(rows)
     print("\n".join(lines))

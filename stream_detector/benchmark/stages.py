@@ -1,4 +1,4 @@
-"""Where a worker's time goes."""
+"""Where a worker's time goes, measured from outside: the worker itself is what runs in production."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from stream_detector.streaming.intake import Intake
 from stream_detector.streaming.profiles import Profiles
 from stream_detector.streaming.worker import Worker
 
 
 class Stages:
-    """Where the time goes: each call's own time, without that of the calls inside it that are watched too."""
+    """Each watched call's own time, without that of the watched calls inside it: together they are all of the time."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -36,19 +37,22 @@ class Stages:
 
     def watch_worker(self, worker: Worker, profiles: Profiles) -> None:
         """All stages of a worker whose sensors are known."""
-        (detector,) = profiles.fleet.detectors.values()
+        self.watch_core(worker._intake, profiles)
         for owner, name, stage in (
-            (worker, "step", "the rest"),
+            (worker, "step", "rest"),
             (worker._transport, "poll", "poll"),
-            (worker._intake._decoder, "decode", "decode"),
-            (worker._intake, "take", "columns"),
-            (profiles.fleet, "step", "buffers, quality"),
-            (detector.scorer, "score", "score"),
-            (detector.thresholds, "decide", "thresholds"),
-            (detector.incidents, "advance", "incidents"),
-            (worker.holdings._rows, "changed", "rows"),
-            (worker.holdings._store, "save", "Redis"),
-            (worker.holdings._store, "trim", "Redis"),
-            (worker._transport, "publish", "transaction"),
+            (worker.holdings._rows, "changed", "store"),
+            (worker.holdings._store, "save", "store"),
+            (worker.holdings._store, "trim", "store"),
+            (worker._transport, "publish", "publish"),
         ):
             self.watch(owner, name, stage)
+
+    def watch_core(self, intake: Intake, profiles: Profiles) -> None:
+        """The stages that need no broker and no store."""
+        self.watch(intake, "take", "decode")
+        self.watch(profiles.fleet, "step", "buffers")
+        for detector in profiles.fleet.detectors.values():
+            self.watch(detector.scorer, "score", "score")
+            self.watch(detector.thresholds, "decide", "threshold")
+            self.watch(detector.incidents, "advance", "incidents")
