@@ -16,6 +16,7 @@ from stream_detector.settings import Settings
 from stream_detector.streaming.fetched import Fetched
 from stream_detector.streaming.intake import Intake
 from stream_detector.streaming.profiles import Profiles
+from stream_detector.streaming.worker import MOST_TOGETHER
 
 
 def measure_alone(settings: Settings, plan: Plan, artifact: Artifact, progress: Progress) -> Speed:
@@ -24,7 +25,7 @@ def measure_alone(settings: Settings, plan: Plan, artifact: Artifact, progress: 
     settings = settings.model_copy(update={"detector": detector, "sensors": ()})
     profiles = Profiles(settings, lambda model, channels: artifact)
     intake = Intake(profiles, settings.kafka, settings.worker)
-    portion = settings.worker.batch_size * plan.stride
+    portion = settings.worker.batch_size * plan.stride * min(MOST_TOGETHER, plan.batched)
     load, speed = Load(plan), Speed(plan.messages * plan.batched)
     progress(0, plan.rounds + 1)
     _detect(intake, profiles, load.full_windows(), portion)

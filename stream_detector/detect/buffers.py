@@ -19,15 +19,15 @@ The rules, all in event time:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from stream_detector.detect import scale
 from stream_detector.detect.due import Due
 from stream_detector.detect.quality.batch import Taken
 from stream_detector.detect.state import Fields, SensorTable
+from stream_detector.detect.windows import Windows, slices
 from stream_detector.records import Bools, Floats, Ints, Readings
 
 GAP = 8.0
@@ -195,17 +195,33 @@ class Buffers:
         stop = np.repeat(first_stop, count) + rank * self.stride
         turn = np.repeat(runs.turn, count) + rank
         reading = runs.order[np.repeat(runs.at + first - 1, count) + rank * self.stride]
-        return self._windows(row, stop, self.stride, turn, reading)
+        return self._windows(row, stop, self.stride, turn, reading, self._held(runs.sensor, first_stop, count))
 
     def at_hand(self, sensor: Ints, steps: int) -> Due:
         """The newest window of each of these sensors, which must be full, with its `steps` freshest readings."""
         none = np.zeros(len(sensor), np.int64)
-        return self._windows(sensor, self.table.state["end"][sensor].astype(np.int64), steps, none, none)
+        stop = self.table.state["end"][sensor].astype(np.int64)
+        return self._windows(sensor, stop, steps, none, none, self._held(sensor, stop, none + 1))
 
-    def _windows(self, row: Ints, stop: Ints, S: int, turn: Ints, reading: Ints) -> Due:
+    def _held(self, sensor: Ints, first_stop: Ints, count: Ints) -> Windows:
+        """Copies of `count` windows of each sensor; first_stop: where in the row the first one ends."""
+        W, values = self.window, self.table.state["values"]
+        if not count.all():
+            some = count > 0
+            sensor, first_stop, count = sensor[some], first_stop[some], count[some]
+        size = W + (count - 1) * self.stride
+        if len(size) and (size == size[0]).all():  # the usual case, in which whole slices are copied
+            readings = slices(values, int(size[0]))[sensor, first_stop - W].reshape(-1, values.shape[2])
+        else:
+            readings = values[np.repeat(sensor, size), np.repeat(first_stop - W, size) + _ranks(size)]
+        run = np.append(0, np.cumsum(size))
+        start = np.repeat(run[:-1], count) + _ranks(count) * self.stride
+        return Windows(readings, start, run, np.cumsum(count) - count, W)
+
+    def _windows(self, row: Ints, stop: Ints, S: int, turn: Ints, reading: Ints, held: Windows) -> Due:
         state, W = self.table.state, self.window
         tail = min(W, S + settle(W) + 1)
-        recent: Ints = _slices(state["time_ms"], tail)[row, stop - tail]
+        recent: Ints = slices(state["time_ms"], tail)[row, stop - tail]
         start: Ints = state["time_ms"][row, stop - W]
         # What is usual is read off the older part of the window, so that a fresh gap stands out against it.
         steps = W - tail
@@ -213,7 +229,7 @@ class Buffers:
         settling = _settling(recent, interval, S) if steps else np.zeros((len(row), S), np.bool_)
         return Due(
             sensor=row,
-            windows=_slices(state["values"], W)[row, stop - W],
+            held=held,
             time_ms=recent[:, tail - S :],
             start_ms=start,
             center=state["center"][row],
@@ -237,7 +253,7 @@ class Buffers:
         if len(sensor):
             state = self.table.state
             start = state["end"][sensor] - self.window
-            values = _slices(state["values"], self.window)[sensor, start]
+            values = slices(state["values"], self.window)[sensor, start]
             names = ("center", "spread", "folds")
             folded = scale.fold(values, *(state[name][sensor] for name in names))
             for name, column in zip(names, folded, strict=True):
@@ -309,10 +325,3 @@ def _settling(recent: Ints, interval: Floats, steps: int) -> Bools:
 def _ranks(counts: Ints) -> Ints:
     """0 .. count-1 for each count, one after another."""
     return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-def _slices(column: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
-    """A view of every run of `length` neighbours: (S, R, ...) -> (S, R - length + 1, length, ...)."""
-    shape = (column.shape[0], column.shape[1] - length + 1, length, *column.shape[2:])
-    strides = (column.strides[0], column.strides[1], *column.strides[1:])
-    return np.lib.stride_tricks.as_strided(column, shape, strides, writeable=False)

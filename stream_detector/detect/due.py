@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from stream_detector.detect.windows import Windows
 from stream_detector.records import Bools, Floats, Ints
 
 
@@ -14,7 +15,7 @@ class Due:
     """B windows that fell due, each with its S freshest, still unscored steps.
 
     sensor: (B,) row in the table.
-    windows: (B, W, C) raw values, NaN where missing.
+    held: the windows' readings.
     time_ms: (B, S) event time of the freshest steps. start_ms: (B,) of the window's first step.
     center, spread: (B, C) the sensor's scale when the window fell due.
     interval_ms: (B,) the sensor's usual time between readings.
@@ -24,7 +25,7 @@ class Due:
     """
 
     sensor: Ints
-    windows: Floats
+    held: Windows
     time_ms: Ints
     start_ms: Ints
     center: Floats
@@ -36,6 +37,11 @@ class Due:
 
     def __len__(self) -> int:
         return len(self.sensor)
+
+    @property
+    def windows(self) -> Floats:
+        """(B, W, C) raw values, NaN where missing."""
+        return self.held.whole
 
     @property
     def rounds(self) -> list[Ints]:
@@ -52,5 +58,6 @@ class Due:
         """One Due of several; `parts` must not be empty."""
         if len(parts) == 1:
             return parts[0]
-        columns = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Due)}
-        return Due(**columns)
+        names = [f.name for f in fields(Due) if f.name != "held"]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return Due(held=Windows.concatenate([part.held for part in parts]), **columns)

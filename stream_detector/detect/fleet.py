@@ -16,6 +16,7 @@ from stream_detector.detect.changes import Change
 from stream_detector.detect.detector import Detector
 from stream_detector.detect.groups import Groups
 from stream_detector.detect.quality import Batch
+from stream_detector.detect.state import distinct
 from stream_detector.detect.watermark import Passage, Watermarks
 from stream_detector.records import Alert, Feedback, Ints, Readings
 from stream_detector.settings import Overrides
@@ -127,7 +128,7 @@ class Fleet:
 
     def dirty(self) -> Mapping[str, Ints]:
         """Rows by profile that may have changed since this was asked last."""
-        touched = {name: np.unique(np.concatenate(rows)) for name, rows in self._touched.items() if rows}
+        touched = {name: distinct(np.concatenate(rows)) for name, rows in self._touched.items() if rows}
         self._touched = {}
         return touched
 

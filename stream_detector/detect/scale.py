@@ -61,5 +61,6 @@ def apply(values: Floats, center: Floats, step: Floats) -> Floats32:
 
     values: (B, T, C). center, step: (B, C).
     """
-    scaled = (values - center[:, None]) / step[:, None]
-    return np.clip(scaled, -LIMIT, LIMIT).astype(np.float32)
+    scaled = values - center[:, None]
+    scaled /= step[:, None]
+    return np.clip(scaled, -LIMIT, LIMIT, out=scaled).astype(np.float32)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,9 +79,12 @@ class Scorer:
     def score(self, due: Due) -> Scored:
         """Score the freshest steps of each window; see `Scored`."""
         S = due.time_ms.shape[1]
-        actual = due.windows[:, -S:]
+        actual = due.held.last(S)
         step = scale.unit(due.center, due.spread)
-        raw = self._run(fill_missing(scale.apply(due.windows, due.center, step)), S)
+        scaled = due.held.scaled(due.center, step)
+        whole = not np.isnan(due.held.readings).any()
+        ready = scaled if whole else lambda begin, end: fill_missing(scaled(begin, end))
+        raw = self._run(ready, len(due), actual.shape[2], S)
         center, step = due.center[:, None], step[:, None]
         score = round_bits(raw[0])
         score[np.isnan(actual).all(axis=2)] = np.nan
@@ -93,29 +97,29 @@ class Scorer:
             contribution=raw[4].astype(np.float64),
         )
 
-    def _run(self, windows: Floats32, steps: int) -> list[Floats32]:
-        """The model's five outputs for all windows, one bucket after another, the last one padded.
+    def _run(self, windows: Callable[[int, int], Floats32], B: int, C: int, steps: int) -> list[Floats32]:
+        """The model's five outputs for all B windows, one bucket after another, the last one padded.
+
+        windows: gives those from one index to before another, scaled and whole.
 
         A device works on while the next bucket is made ready: nothing waits for it before the last one.
         """
-        B, _, C = windows.shape
-        out = [torch.empty(shape, pin_memory=self._pinned) for shape in [(B, steps)] + [(B, steps, C)] * 4]
+        found: list[list[torch.Tensor]] = []
         start = 0
         with torch.inference_mode():
             while start < B:
                 self.pulse()
-                try:
-                    scores = self._call(windows[start : start + self._bucket], steps)
-                except torch.OutOfMemoryError as error:
-                    self._halve(windows.shape, error)
-                    continue
                 size = min(self._bucket, B - start)
-                for whole, part in zip(out, _outputs(scores), strict=True):
-                    whole[start : start + size].copy_(part[:size], non_blocking=self._pinned)
+                ready = windows(start, start + size)
+                try:
+                    found.append(_outputs(self._call(ready, steps)))
+                except torch.OutOfMemoryError as error:
+                    self._halve(ready.shape, error)
+                    continue
                 start += size
-            if self._pinned:
-                torch.cuda.synchronize(self.device)
-        return [whole.numpy() for whole in out]
+            if not found:
+                return [np.zeros(shape, np.float32) for shape in [(0, steps)] + [(0, steps, C)] * 4]
+            return [torch.cat(parts)[:B].float().cpu().numpy() for parts in zip(*found, strict=True)]
 
     def _call(self, part: Floats32, steps: int) -> Scores:
         """One call of the model, always with as many windows."""
@@ -126,7 +130,7 @@ class Scorer:
         if self._pinned:
             seen = seen.pin_memory().to(self.device, non_blocking=True)
         dtype = PRECISIONS[self.precision]
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+        with torch.autocast(self.device.type, dtype) if dtype is not None else nullcontext():
             return self.model.score(seen.to(self.device), steps)
 
     def _halve(self, shape: tuple[int, ...], error: torch.OutOfMemoryError) -> None:

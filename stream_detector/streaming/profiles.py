@@ -24,6 +24,8 @@ from stream_detector.records import Bools, Floats, Ints, Readings
 from stream_detector.settings import Budget, DetectorSettings, Overrides, Settings, parse_duration
 
 Channels = tuple[str, ...]
+MOST_SPARSE = 8
+"""Numbers up to so many times as many as there are values are counted in a table; beyond, they are sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class Profiles:
     def parts(self, columns: Columns) -> list[Part]:
         """The readings by profile, with the rows of their sensors; new sensors appear by themselves."""
         pair = columns.partition * len(columns.sensor_ids) + columns.sensor
-        pairs, of_reading = np.unique(pair, return_inverse=True)
+        pairs, of_reading = _numbered(pair)
         partition, sensor = np.divmod(pairs, len(columns.sensor_ids))
         names = [self.name(columns.sensor_ids[i], columns.channels) for i in sensor.tolist()]
         rows = np.empty(len(pairs), np.int64)
@@ -176,6 +178,19 @@ class Profiles:
             self._shapes[name] = shape_name(channels, artifact.model.config.window, judged_by.threshold)
             self.models[name] = judged_by.model
         return name
+
+
+def _numbered(values: Ints) -> tuple[Ints, Ints]:
+    """The distinct values of (N,), at least 0, rising, and for each of the N which of them it is."""
+    most = int(values.max(initial=-1)) + 1
+    if most >= MOST_SPARSE * len(values):
+        found, which = np.unique(values, return_inverse=True)
+        return found, which
+    number = np.zeros(most, np.int64)
+    number[values] = 1
+    found = np.flatnonzero(number)
+    number[found] = np.arange(len(found))
+    return found, number[values]
 
 
 def profile_name(judged_by: DetectorSettings, channels: Channels) -> str:

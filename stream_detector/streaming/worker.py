@@ -59,6 +59,8 @@ PATIENCE = Patience(attempts=2)
 STEP_S = 0.5
 """About how long a step may take to serve many readings that wait; the first portion may take longer."""
 MOST_PORTIONS = 8
+MOST_TOGETHER = 4
+"""Portions in one, where messages hold several readings."""
 GATHERED_BYTES = 64 << 20
 BACKOFF_S = (0.2, 10.0)
 """First and longest pause after an error."""
@@ -185,7 +187,8 @@ class Worker:
         full = int(min(max(1.0, self._pace * STEP_S / self._portion), MOST_PORTIONS) * self._portion)
         fetched: list[Fetched] = []
         # What came while the last batch was worked on has waited already.
-        deadline = self._gathered_s + self._settings.worker.max_wait_ms / 1000
+        wait_s = self._settings.worker.max_wait_ms / 1000
+        deadline, latest = self._gathered_s + wait_s, time.monotonic() + wait_s
         while not self.stopping:
             left_ms = round((deadline - time.monotonic()) * 1000)
             asked = min(full - sum(len(one.values) for one in fetched), RECORDS_A_POLL)
@@ -199,7 +202,9 @@ class Worker:
                 break
             if sum(one.size for one in fetched) >= GATHERED_BYTES:
                 break
-            more = sum(len(one.values) for one in polled) > asked // 2
+            # The more there are, the cheaper is each; but the first of them wait meanwhile, and on a busy machine new
+            # ones come as quickly as they are fetched.
+            more = sum(len(one.values) for one in polled) > asked // 2 and self._alive_s < latest
             if self._alive_s >= deadline and not more:
                 break
         self._gathered_s = time.monotonic()
@@ -212,7 +217,9 @@ class Worker:
         """
         found: list[tuple[int, Told]] = []
         windows = 0
-        for begin, parts in batch.portions(self._portion):
+        # Windows that came in one message share their readings, and so more of them fit.
+        together = min(MOST_TOGETHER, max(1, int(batch.start[-1]) // len(batch.offset)))
+        for begin, parts in batch.portions(self._portion * together):
             told = self._profiles.fleet.step(parts)
             found += [(batch.place(begin + one.position), one) for one in told]
             self._set_aside(batch, begin, parts)

@@ -57,7 +57,7 @@ class IdentityScorer:
 
     def score(self, due: Due) -> Scored:
         """Absolute values of the freshest steps."""
-        fresh = due.windows[:, -due.time_ms.shape[1] :]
+        fresh = due.held.last(due.time_ms.shape[1])
         return Scored(np.abs(fresh - due.center[:, None])[:, :, 0], fresh, fresh, fresh, fresh, fresh)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from stream_detector.detect.due import Due
 from stream_detector.detect.scoring import BUCKET, Scorer, fill_missing, round_bits
+from stream_detector.detect.windows import Windows
 from stream_detector.errors import ConfigError
 from stream_detector.models.encoder import Encoder, EncoderConfig
 from stream_detector.models.interface import Scores
@@ -19,7 +20,7 @@ def due_of(windows: np.ndarray, steps: int = 1) -> Due:
     zeros = np.zeros(B, np.int64)
     return Due(
         sensor=np.arange(B),
-        windows=windows,
+        held=Windows.of(windows),
         time_ms=np.zeros((B, steps), np.int64),
         start_ms=zeros,
         center=np.zeros((B, C)),

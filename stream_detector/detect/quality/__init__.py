@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from stream_detector.detect.changes import Change
 from stream_detector.detect.quality import clock, silence, stuck
 from stream_detector.detect.quality.batch import Batch, Taken
 from stream_detector.detect.quality.clock import Clock
 from stream_detector.detect.quality.silence import Silence
 from stream_detector.detect.quality.stuck import Stuck
-from stream_detector.detect.state import Fields, SensorTable
+from stream_detector.detect.state import Fields, SensorTable, distinct
 from stream_detector.records import Bools, Ints
 
 HOUR_MS = 3_600_000
@@ -73,7 +71,7 @@ class Quality:
         batch, self._batch = self._batch, None
         if batch is None:
             return []
-        return self.silence.finish(np.unique(batch.readings.sensor), batch) + self.stuck.finish()
+        return self.silence.finish(distinct(batch.readings.sensor), batch) + self.stuck.finish()
 
 
 __all__ = ["Batch", "Quality", "QualityRules", "Taken", "fields"]
