@@ -156,6 +156,9 @@ class WorkerSettings(BaseModel):
         str | None,
         Field(description="stable name of this worker among its group  [default: host and process]"),
     ] = None
+    processes: Annotated[
+        int, Field(ge=1, le=256, description="worker processes on this host: one for each core or device")
+    ] = 1
     batch_size: Annotated[int, Field(ge=1, description="windows that are scored together, about")] = 4096
     max_wait_ms: Annotated[int, Field(ge=1, description="longest that a reading waits for a batch to fill")] = 200
     delivery: Annotated[

@@ -26,8 +26,10 @@ from tests.integration.streams import (
     plant,
     send,
     settings_for,
+    told_twice,
     undisturbed,
 )
+from tests.integration.test_health import ask, totals
 from tests.integration.workers import Feeder, progress, wait_for_progress, wait_until, wait_until_answered
 
 COMMAND = Path(sys.executable).with_name("stream-detector")
@@ -153,6 +155,56 @@ def test_another_worker_takes_over_at_once(
     assert time.monotonic() - began < 10
     second.stop()
     assert first.error is second.error is None
+
+
+def children(process: subprocess.Popen[str]) -> set[int]:
+    """The processes that a process has started and that run."""
+    return set(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+
+
+@pytest.mark.parametrize("environment", ["6000"], indirect=True)
+def test_a_worker_of_several_processes_loses_nothing_with_one_of_them(
+    settings: Settings, environment: dict[str, str], typed: list[subprocess.Popen[str]], pumps: list[Message]
+) -> None:
+    """One is killed amid its work: it comes back by itself, no alert is lost or doubled, and all stop together."""
+    port = free_ports(1)[0]
+    environment |= {"STREAM_DETECTOR_HTTP__PORT": str(port), "STREAM_DETECTOR_WORKER__PROCESSES": "2"}
+    process = start(typed, environment)
+    wait_until(lambda: ask(port, "/readyz")[0] == 200, "both are ready", 90)
+    before = children(process)
+    assert len(before) == 2
+    feeder = Feeder(settings, pumps, 20)
+    feeder.start()
+    wait_for_progress(settings, 200)
+    os.kill(min(before), signal.SIGKILL)
+    wait_until(lambda: len(children(process) - before) == 1, "another is started", 30)
+    assert children(process) & before == {max(before)}
+    wait_until(lambda: ask(port, "/readyz")[0] == 200, "both are ready again", 90)
+    assert totals(port)["stream_detector_process_restarts_total"] == 1
+    feeder.finish()
+    wait_until_answered(settings)
+    assert all(ask(port + 1 + number, "/livez")[0] == 200 for number in range(2))
+    last = children(process)
+    returned, said = ended(process, signal.SIGTERM, 60)
+    assert (returned, "Traceback" in said) == (0, False), said
+    assert "ended with SIGKILL; it is started again" in said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in last)
+    found, wanted = outcome(settings, PARTITIONS), undisturbed(settings, pumps)
+    assert len(wanted.lives) > 3
+    assert found.differences(wanted) == []
+    assert told_twice(settings) == []
+
+
+def test_processes_do_not_outlive_the_one_that_watches_over_them(
+    settings: Settings, environment: dict[str, str], typed: list[subprocess.Popen[str]]
+) -> None:
+    """It is killed at once, and cannot tell them: they end by themselves."""
+    environment |= {"STREAM_DETECTOR_HTTP__PORT": "0", "STREAM_DETECTOR_WORKER__PROCESSES": "2"}
+    process = start(typed, environment)
+    wait_until(lambda: len(children(process)) == 2, "both run")
+    left = children(process)
+    process.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), "both have ended", 90)
 
 
 @pytest.mark.parametrize(
