@@ -146,6 +146,6 @@ def _describe(dtype: np.dtype[np.void]) -> list[tuple[str, str, list[int]]]:
     return [(name, fields[name][0].base.str, list(fields[name][0].shape)) for name in dtype.names or ()]
 
 
-def distinct(rows: Ints) -> Ints:
-    """The rows that occur in (N,), each once, rising: quicker than a sort, for rows are not much more than sensors."""
-    return np.flatnonzero(np.bincount(rows))
+def distinct(numbers: Ints) -> Ints:
+    """The rows, or partitions, that occur in (N,), each once, rising: they are small numbers, and need no sort."""
+    return np.flatnonzero(np.bincount(numbers))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stream_detector.detect.state import distinct
 from stream_detector.records import Ints
 
 NEVER = np.iinfo(np.int64).max
@@ -52,7 +53,7 @@ class Watermarks:
         """
         mark = np.empty_like(time_ms)
         steps = {}
-        for p in np.unique(partition[partition >= 0]).tolist():
+        for p in distinct(partition[partition >= 0]).tolist():
             positions = np.flatnonzero(partition == p)
             marks = np.maximum(np.maximum.accumulate(time_ms[positions]), self.of.get(p, START))
             mark[positions] = marks

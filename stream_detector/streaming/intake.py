@@ -187,6 +187,8 @@ class Intake:
         for partition in sorted({p for one in placed for p in np.unique(one.partition).tolist()}):
             room = self._max_sensors - self._profiles.count(partition)
             room -= self.stored.waiting(partition) if self.stored else 0
+            if sum(len(one.sensor_ids) for one in placed) <= room:
+                continue
             mine = [one.partition == partition for one in placed]
             if sum(len(np.unique(one.sensor[at])) for one, at in zip(placed, mine, strict=True)) <= room:
                 continue

@@ -152,15 +152,27 @@ class Thresholds(ABC):
 
         scores: (B, S). The result does not depend on how windows were batched.
         """
-        B, S = scores.shape
-        out = Decisions.empty((B, S))
-        for window in due.rounds:
-            # Within a round the order is free, and numpy is faster on slices than on indices.
-            at = slice(None) if len(window) == B else window
-            sensor, interval_ms = due.sensor[at], due.interval_ms[at]
-            for s in range(S):
-                countable = ~due.settling[at, s]
-                out.put((at, s), self.decide_step(state, sensor, scores[at, s], interval_ms, countable))
+        rounds = due.rounds
+        if len(rounds) < 2:  # within a round the order is free
+            return self._decide(state, rounds, due.sensor, due.interval_ms, due.settling, scores)
+        order = np.concatenate(rounds)
+        out = Decisions.unset(scores.shape)
+        sensor, interval_ms, settling = due.sensor[order], due.interval_ms[order], due.settling[order]
+        out.put(order, self._decide(state, rounds, sensor, interval_ms, settling, scores[order]))
+        return out
+
+    def _decide(
+        self, state: State, rounds: Sequence[Ints], sensor: Ints, interval_ms: Floats, settling: Bools, scores: Floats
+    ) -> Decisions:
+        """`decide` on columns in which the windows of a round stand together, and numpy is quick to take them."""
+        out = Decisions.empty(scores.shape)
+        begin = 0
+        for window in rounds:
+            at = slice(begin, begin + len(window))
+            for s in range(scores.shape[1]):
+                judged = self.decide_step(state, sensor[at], scores[at, s], interval_ms[at], ~settling[at, s])
+                out.put((at, s), judged)
+            begin = at.stop
         return out
 
 
