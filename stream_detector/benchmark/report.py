@@ -106,7 +106,7 @@ def report(plan: Plan, stage: str, speed: Speed, delays: Delays | None = None) -
         readings_a_second=speed.total / seconds,
         stages=[_stage(name, speed) for name in shown],
         limits=_limits(stage, speed),
-        memory=Memory(_resident_bytes(), speed.row_bytes, speed.stored_bytes),
+        memory=Memory(resident_bytes(), speed.row_bytes, speed.stored_bytes),
         latency=_latency(delays) if delays else None,
     )
 
@@ -155,7 +155,7 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
     """What this process holds now; where the system does not say, the most that it has held."""
     if STATM.exists():
         return int(STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
