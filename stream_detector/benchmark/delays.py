@@ -7,6 +7,7 @@ this one. Now and then a reading is far off; its own time says when it was to be
 from __future__ import annotations
 
 import gc
+import math
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -145,8 +146,7 @@ def schedule(load: Load, pace: float, seconds: float) -> tuple[Schedule, int]:
     """
     plan, rng = load.plan, np.random.default_rng(3)
     total = SETTLE_S + seconds
-    every = max(1, int(pace / plan.batched / MARKS_A_SECOND))
-    every += 1 - every % 2 if every % 10 == 0 or plan.sensors % every == 0 else 0  # meets all sensors in turn
+    every = coprime(int(pace / plan.batched / MARKS_A_SECOND), plan.sensors)
     found: Schedule = []
     number = marked = 0
     next_mark = int(pace * SETTLE_S / plan.batched)
@@ -163,6 +163,14 @@ def schedule(load: Load, pace: float, seconds: float) -> tuple[Schedule, int]:
             number += 1
         found.append((at_s, parts))
     return found, marked
+
+
+def coprime(at_least: int, sensors: int) -> int:
+    """A distance between messages at which all sensors are met before one is met again."""
+    every = max(1, at_least)
+    while math.gcd(every, sensors) > 1:
+        every += 1
+    return every
 
 
 def _send(kafka: KafkaSettings, load: Load, pace: _Pace, parent: Connection) -> None:

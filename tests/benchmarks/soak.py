@@ -28,7 +28,7 @@ from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
 
 from stream_detector.benchmark import identity
-from stream_detector.benchmark.delays import MARK, TICK_S
+from stream_detector.benchmark.delays import MARK, TICK_S, coprime
 from stream_detector.benchmark.load import Load, send
 from stream_detector.benchmark.place import own_place
 from stream_detector.benchmark.plan import Plan
@@ -69,8 +69,7 @@ def requests(
 ) -> Iterator[tuple[float, bytes]]:
     """Readings of all sensors in turns, made just before they go; every so often one that is far off."""
     rng, number = np.random.default_rng(5), 0
-    every = int(pace / MARKS_A_SECOND) | 1
-    every += 2 if PLAN.sensors % every == 0 else 0
+    every = coprime(int(pace / MARKS_A_SECOND), PLAN.sensors)
     for tick in range(1, round(total_s / TICK_S) + 1):
         at_s = begin_s + tick * TICK_S
         parts: dict[int, list[bytes]] = {}
