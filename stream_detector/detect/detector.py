@@ -131,7 +131,8 @@ class Detector:
             )
         scorer = self.scorer.like(new.model)
         judge = _thresholds(artifact, self.options)
-        swap.reseat(self.table, self.buffers, judge, self.scorer, scorer, np.arange(len(self.table)))
+        sides = swap.Side(self.scorer, old.scaler), swap.Side(scorer, new.scaler)
+        swap.reseat(self.table, self.buffers, judge, *sides, np.arange(len(self.table)))
         self.artifact, self.scorer, self.thresholds = artifact, scorer, judge
         self.writer = self._writer()
 
@@ -144,8 +145,9 @@ class Detector:
         ):
             swap.forget(self.table, self.thresholds, rows)
         else:
-            old = self.scorer.like(former.model)
-            swap.reseat(self.table, self.buffers, self.thresholds, old, self.scorer, rows)
+            old = swap.Side(self.scorer.like(former.model), former.scaler)
+            new = swap.Side(self.scorer, self.artifact.scaler)
+            swap.reseat(self.table, self.buffers, self.thresholds, old, new, rows)
 
     def _writer(self) -> AlertWriter:
         options, artifact = self.options, self.artifact

@@ -2,9 +2,15 @@
 
 Scores of two models are not on one scale. The windows at hand are scored with both; how the new scores lie to the
 old, on the very same readings, is how the level and spread of each sensor's threshold move.
+
+Where a sensor had left what the old weights knew, and the new ones know it as it is now, its past says nothing of the
+scores to come: they were of other weights, and of a change. It begins anew from what training measured.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,15 +18,27 @@ from stream_detector.detect.buffers import Buffers
 from stream_detector.detect.scoring import Scorer
 from stream_detector.detect.state import SensorTable
 from stream_detector.detect.thresholds import Thresholds, log_score
+from stream_detector.detect.thresholds.track import FLATTEST
+from stream_detector.models.artifact import SensorSeed
 from stream_detector.records import Floats, Ints
 
 SHARE = 4
 """One step in so many of the window at hand is scored: the freshest, which see three quarters of a window behind."""
 CHUNK = 1024
 """Windows at a time, so that a large fleet needs no second copy of itself."""
+UNUSUAL = 3.0
+"""MADs above their usual level at which log scores are no longer those of what weights were trained on."""
 
 
-def reseat(table: SensorTable, buffers: Buffers, thresholds: Thresholds, old: Scorer, new: Scorer, rows: Ints) -> None:
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Weights at work, and what they know of each sensor."""
+
+    scorer: Scorer
+    seeds: Mapping[str, SensorSeed]
+
+
+def reseat(table: SensorTable, buffers: Buffers, thresholds: Thresholds, old: Side, new: Side, rows: Ints) -> None:
     """Score the windows at hand of these sensors with the old and the new weights; move thresholds and peaks by it.
 
     thresholds: as built for the new weights. Sensors without a full window find their level anew.
@@ -31,10 +49,38 @@ def reseat(table: SensorTable, buffers: Buffers, thresholds: Thresholds, old: Sc
     for start in range(0, len(full), CHUNK):
         some = full[start : start + CHUNK]
         due = buffers.at_hand(some, steps)
-        before, after = (scorer.score(due).score for scorer in (old, new))
+        before, after = (side.scorer.score(due).score for side in (old, new))
         thresholds.reseat(state, some, before, after)
+        off, on = (_off(table, some, *one) for one in ((before, old), (after, new)))
+        _renew(table, thresholds, some[(off > UNUSUAL) & (np.abs(on) <= UNUSUAL)], new)
         state["in_peak"][some] *= _factor(before, after)
     forget(table, thresholds, rows[~filled])
+
+
+def _off(table: SensorTable, rows: Ints, scores: Floats, side: Side) -> Floats:
+    """`above_usual` of each row (n,). scores: (n, S)."""
+    off = np.full(len(rows), np.nan)
+    for i, row in enumerate(rows.tolist() if side.seeds else ()):
+        off[i] = above_usual(scores[i], side.seeds.get(table.ids[row]))
+    return off
+
+
+def _renew(table: SensorTable, thresholds: Thresholds, rows: Ints, new: Side) -> None:
+    """Give these sensors what training knows of them."""
+    seeds = [new.seeds[table.ids[row]] for row in rows.tolist()]
+    median = np.array([seed.score_median for seed in seeds], np.float64)
+    mad = np.array([seed.score_mad for seed in seeds], np.float64)
+    thresholds.renew(table.state, rows, median, mad)
+
+
+def above_usual(scores: Floats, seed: SensorSeed | None) -> float:
+    """MADs that the middle of scores (T,) lies above the usual level of their logarithms; NaN where none is known."""
+    if seed is None or seed.score_median is None or seed.score_mad is None:
+        return float("nan")
+    known = scores[np.isfinite(scores)]
+    if not len(known):
+        return float("nan")
+    return (float(np.median(log_score(known))) - seed.score_median) / max(seed.score_mad, FLATTEST)
 
 
 def forget(table: SensorTable, thresholds: Thresholds, rows: Ints) -> None:

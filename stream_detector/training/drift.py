@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stream_detector.detect import scale, thresholds
+from stream_detector.detect import scale, swap
 from stream_detector.detect.scoring import Scorer
-from stream_detector.detect.thresholds.track import FLATTEST
 from stream_detector.models.artifact import Artifact, SensorSeed
 from stream_detector.records import Floats, Ints
 from stream_detector.training import sample
@@ -29,8 +28,6 @@ LEVEL = 1.0
 """Spreads between a sensor's centre and the middle of its recent values."""
 SPREAD = 2.0
 """Recent spread, as a multiple of the one it was trained on."""
-SCORE = 3.0
-"""MADs between the usual level of its log scores and the recent one."""
 SHARE = 0.25
 """Of the sensors that are known, those that must have moved."""
 MOST_READINGS = 20_000
@@ -54,7 +51,7 @@ class Drift:
         return (
             f"{self.moved} of {self.sensors} sensors have moved: the level of {self.level} by more than {LEVEL:g} "
             f"spread, the spread of {self.spread} beyond {SPREAD:g} times, the scores of {self.score} by more than "
-            f"{SCORE:g} MAD; it is drift from {SHARE:.0%} on"
+            f"{swap.UNUSUAL:g} MAD; it is drift from {SHARE:.0%} on"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -70,7 +67,7 @@ def measure(
     recent: in time order, channels as the champion's. Sensors with less than a window of readings are left out.
     pulse: called now and then while windows are scored.
     """
-    part = _comparable(recent, champion)
+    part = comparable(recent, champion)
     numbers = np.unique(part.readings.sensor).tolist()
     if not numbers:
         return None
@@ -80,7 +77,8 @@ def measure(
     for at, number in enumerate(numbers):
         seed = champion.scaler[part.sensor_ids[number]]
         level[at], spread[at] = _inputs_moved(part.readings.values[part.readings.sensor == number], seed)
-        score[at] = _scores_moved(scores.get(part.sensor_ids[number]), seed)
+        known = scores.get(part.sensor_ids[number])
+        score[at] = known is not None and swap.above_usual(known, seed) > swap.UNUSUAL
     moved = level | spread | score
     return Drift(
         seen=bool(moved.mean() >= SHARE),
@@ -92,7 +90,7 @@ def measure(
     )
 
 
-def _comparable(recent: History, champion: Artifact) -> History:
+def comparable(recent: History, champion: Artifact) -> History:
     """The readings of known sensors with a full window, as many as are looked at."""
     window = champion.model.config.window
     known = np.array([sensor_id in champion.scaler for sensor_id in recent.sensor_ids], np.bool_)
@@ -117,14 +115,3 @@ def _inputs_moved(values: Floats, seed: SensorSeed) -> tuple[bool, bool]:
             # A few anomalies must not pass for a wider spread.
             widened |= float(np.clip(known - middle, -scale.CLIP, scale.CLIP).std()) > SPREAD
     return level, widened
-
-
-def _scores_moved(scores: Floats | None, seed: SensorSeed) -> bool:
-    """Whether scores (T,) lie above their usual level."""
-    if scores is None or seed.score_median is None or seed.score_mad is None:
-        return False
-    known = scores[np.isfinite(scores)]
-    if not len(known):
-        return False
-    usual = max(seed.score_mad, FLATTEST)
-    return float(np.median(thresholds.log_score(known))) - seed.score_median > SCORE * usual

@@ -372,6 +372,39 @@ def test_swap_after_swap_keeps_the_budget_and_hides_nothing() -> None:
     assert 0.5 < quiet / (12 * 100 / period) < 1.15
 
 
+def test_sensors_that_changed_begin_anew_under_the_fleets_threshold() -> None:
+    """What they scored during a change does not hide what comes; the budget is kept, and what people said stays."""
+    draw, n, period = SHAPES["exponential"], 400, 1000
+    fleet = Fleet(n, f"1 per {period} readings", fleet_of(draw))
+    rng = np.random.default_rng(14)
+    fleet.run(draw(rng, (5000, n)))
+    storm = draw(rng, (4000, n))
+    storm[::150] *= 30
+    fleet.run(storm)
+    fleet.method.mark_false_positive(fleet.state, fleet.sensor[:10], np.full(10, 200.0))
+    level = np.log(draw(rng, (4000, 1)))
+    median = float(np.median(level))
+    mad = float(np.median(np.abs(level - median)))
+    before = fleet.state.copy()
+    fleet.method.renew(fleet.state, fleet.sensor, np.full(n, median), np.full(n, mad))
+    assert (fleet.state["th_limit"][10:] < 0.8 * np.median(before["th_limit"][10:])).all()
+    assert (fleet.state["th_limit"][:10] > 1.2 * fleet.state["th_limit"][10]).all()
+    np.testing.assert_array_equal(fleet.state["th_full"], before["th_full"])
+    assert 0.4 < alerts(fleet.run(draw(rng, (3000, n))).anomalous)[10:].mean() / (3000 / period) <= 1.15
+
+
+def test_nothing_begins_anew_without_a_fleet_to_begin_from() -> None:
+    """Nor a sensor that has not been judged yet."""
+    draw = SHAPES["exponential"]
+    alone, young = Fleet(3, "1 per 1000 readings", None), Fleet(3, "1 per 1000 readings", fleet_of(draw))
+    alone.run(draw(np.random.default_rng(15), (2000, 3)))
+    young.run(draw(np.random.default_rng(15), (20, 3)))
+    for fleet in (alone, young):
+        before = fleet.state.copy()
+        fleet.method.renew(fleet.state, fleet.sensor, np.zeros(3), np.ones(3))
+        assert fleet.state.tobytes() == before.tobytes()
+
+
 def test_a_swap_of_weights_follows_pairs_and_not_levels() -> None:
     """Windows that happen to score high with both weights move a level by what the weights do, not by that luck."""
     fleet = Fleet(3, "1 per 1000 readings", fleet_of(SHAPES["exponential"]))

@@ -224,6 +224,19 @@ class BlockMaximum(Thresholds):
         epochs.refer(state, rows, move.scatter[known], self.fleet)
         self.start(state, sensor[~move.known])
 
+    def renew(self, state: State, sensor: Ints, median: Floats, mad: Floats) -> None:
+        """See `Thresholds.renew`: under the fleet's threshold again, where there is a fleet."""
+        judged = (state["th_alpha"][sensor] > 0) & (state["th_clock"][sensor] >= WARM_UP)
+        rows = sensor[judged]
+        if not self.fleet.weight or not len(rows):
+            return
+        state["th_center"][rows] = median[judged]
+        state["th_spread"][rows] = np.maximum(mad[judged], FLATTEST)
+        state["th_age"][rows] = WARM_UP
+        state["th_peak"][rows] = -np.inf
+        state["th_own"][rows] = state["th_run"][rows] = 0
+        epochs.open_first(state, rows, self.fleet)
+
     def mark_false_positive(self, state: State, sensor: Ints, score: Floats) -> None:
         """See `Thresholds`; the raised threshold comes down again by half with every epoch."""
         r = self._normalise(state, sensor, score)

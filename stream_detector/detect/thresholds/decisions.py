@@ -139,6 +139,13 @@ class Thresholds(ABC):
         a number change no decision.
         """
 
+    def renew(self, state: State, sensor: Ints, median: Floats, mad: Floats) -> None:  # noqa: B027
+        """Let sensors begin anew whose past was of other weights and another behaviour; called after `reseat`.
+
+        median, mad: (n,) of the log scores with the new weights, as training has measured them. What people said and
+        the cap on alerts stay. A method that borrows nothing from training goes on as it is.
+        """
+
     @abstractmethod
     def mark_false_positive(self, state: State, sensor: Ints, score: Floats) -> None:
         """Learn that these scores (n,) were normal: the same normalised score does not alert again."""

@@ -1,0 +1,89 @@
+"""A swap of weights after sensors have changed: those that the new weights know begin anew, the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from stream_detector.detect.detector import Detector, DetectorOptions
+from stream_detector.detect.swap import UNUSUAL
+from stream_detector.models.artifact import Artifact, SensorSeed
+from stream_detector.records import Readings
+from stream_detector.settings import Budget
+from stream_detector.training.sample import History
+from stream_detector.training.train import TrainOptions, train
+
+WINDOW, SENSORS, STEPS = 16, 6, 1800
+NAMES = [f"pump-{i}" for i in range(SENSORS)]
+OPTIONS = DetectorOptions(Budget.parse("1 per 500 readings"))
+
+
+def readings(steps: int, seed: int, begin: int = 0) -> Readings:
+    """Noise."""
+    values = np.random.default_rng(seed).normal(size=(steps * SENSORS, 1))
+    return Readings(np.tile(np.arange(SENSORS), steps), 1000 * (begin + np.arange(steps)).repeat(SENSORS), values)
+
+
+@cache
+def weights() -> Artifact:
+    """What training makes of it."""
+    return train(History(readings(900, 0), NAMES, ("value",)), TrainOptions("moving-z", WINDOW), lambda *_: None)
+
+
+def lower(seed: SensorSeed, by: float) -> SensorSeed:
+    """As if scores had been so many MADs lower when these weights were made."""
+    assert seed.score_median is not None and seed.score_mad is not None
+    return SensorSeed(seed.center, seed.spread, seed.score_median - by * seed.score_mad, seed.score_mad)
+
+
+def knowing(by: Mapping[int, float]) -> Artifact:
+    """The weights, with the levels of some sensors remembered as lower."""
+    scaler = {name: lower(seed, by.get(i, 0.0)) for i, (name, seed) in enumerate(weights().scaler.items())}
+    return replace(weights(), scaler=scaler)
+
+
+def at_work(artifact: Artifact) -> Detector:
+    """A detector whose sensors have thresholds of their own."""
+    detector = Detector(artifact, OPTIONS)
+    detector.sensors(NAMES)
+    detector.step(readings(STEPS, 1))
+    assert (detector.table.state["th_own"][:SENSORS] == 1).all()
+    return detector
+
+
+def test_sensors_that_left_the_old_weights_begin_anew_from_the_new_ones() -> None:
+    """Level, spread and threshold are those that training measured; the neighbours keep what they have learned."""
+    detector = at_work(knowing({0: 2 * UNUSUAL, 1: 2 * UNUSUAL}))
+    before = detector.table.state_of(np.arange(SENSORS))
+    detector.swap(weights())
+    state, seed = detector.table.state, weights().scaler[NAMES[0]]
+    np.testing.assert_array_equal(state["th_own"][:SENSORS], [0, 0, 1, 1, 1, 1])
+    assert (state["th_center"][0], state["th_spread"][0]) == (seed.score_median, seed.score_mad)
+    assert (state["th_top"][:2] == -np.inf).all()
+    fresh = Detector(weights(), OPTIONS)
+    fresh.sensors(NAMES)
+    fresh.step(readings(WINDOW, 1))
+    np.testing.assert_array_equal(state["th_limit"][:2], fresh.table.state["th_limit"][:2])
+    np.testing.assert_array_equal(state["th_top"][2:SENSORS], before["th_top"][2:])
+    np.testing.assert_array_equal(state["th_full"][:SENSORS], before["th_full"])
+
+
+def test_weights_that_do_not_know_them_either_change_nothing() -> None:
+    """What is unusual for both says nothing of the past; nor does what one of them has never seen."""
+    away = {0: 2 * UNUSUAL}
+    for old, new in ((knowing(away), knowing(away)), (replace(weights(), scaler={}), weights())):
+        detector = at_work(old)
+        detector.swap(new)
+        assert (detector.table.state["th_own"][:SENSORS] == 1).all()
+
+
+def test_a_sensor_that_begins_anew_goes_on_alerting_within_its_cap() -> None:
+    """It is judged at once, by the new threshold."""
+    detector = at_work(knowing({0: 2 * UNUSUAL}))
+    detector.swap(weights())
+    wild = readings(4, 2, begin=STEPS)
+    wild.values[-SENSORS] = 500.0
+    assert [alert.sensor_id for alert in detector.step(wild) if alert.event == "opened"] == [NAMES[0]]
