@@ -2,8 +2,10 @@
 
 Each sensor's latest part is kept back to decide on. The rest, without what people or detectors called abnormal, is
 trained on: from the champion's weights where they have the shape that settings ask for, else from scratch. Where the
-sensors have drifted, history from before teaches the wrong thing: a challenger that is refused is followed by others
-that know the later half, quarter and eighth only. Knows nothing of leases, events and time.
+sensors have drifted, history from before teaches the wrong thing, and sets thresholds that are wrong for long: the
+first challenger knows what came after the change only, if that is enough. One that is refused is followed by others:
+of all history, then of the later half, quarter and eighth. What a champion was not trained on for that reason, those
+that follow it are not trained on either. Knows nothing of leases, events and time.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from stream_detector.detect.detector import DetectorOptions
 from stream_detector.errors import ArtifactError, ConfigError, DataError
 from stream_detector.models import MODELS
 from stream_detector.models.artifact import Artifact
-from stream_detector.records import Feedback
+from stream_detector.records import Feedback, parse_time
 from stream_detector.settings import Overrides, Settings
 from stream_detector.streaming import profiles
 from stream_detector.streaming.history import Recent
 from stream_detector.streaming.profiles import Profiles
 from stream_detector.streaming.registry import Champion, Line, Registry
 from stream_detector.streaming.weights import Weights
-from stream_detector.training import challenge, sample
+from stream_detector.training import challenge, change, sample
 from stream_detector.training.challenge import HELD_SHARE, Case, Verdict
 from stream_detector.training.checkpoint import Checkpoint
 from stream_detector.training.feedback import without_faults
@@ -121,16 +123,52 @@ def refresh(
     then is kept and taken up next time. Raises DataError when there is too little history.
     """
     history = without_faults(aligned(recent.histories[line], champion), recent.answers)
-    found = _attempt(settings, line, history, recent.incidents, champion, progress, pulse)
+    found: Refreshed | None = None
+    if champion is not None:
+        history = _from(history, parse_time(champion.trained_on.start), champion) or history
+        if drifted and (changed := _changed(settings, history, champion, pulse)):
+            found = _tried(settings, line, changed, recent.incidents, champion, progress, pulse)
+    if found is None or not found.verdict.passed:
+        found = _attempt(settings, line, history, recent.incidents, champion, progress, pulse)
     for share in SHARES if drifted else ():
         if found.verdict.passed:
             break
-        try:
-            part = _since(history, 1 - share)
-            found = _attempt(settings, line, part, recent.incidents, champion, progress, pulse)
-        except DataError:
-            break  # what is left is too short
+        later = _tried(settings, line, _since(history, 1 - share), recent.incidents, champion, progress, pulse)
+        if later is None:
+            break
+        found = later
     return found
+
+
+def _changed(settings: Settings, history: History, champion: Artifact, pulse: Callable[[], None]) -> History | None:
+    """What came after the sensors changed; None where no moment stands out, or too little came after it."""
+    device = profiles.device(settings.detector.device)
+    moment_ms = change.moment(history, champion, device, pulse)
+    return None if moment_ms is None else _from(history, moment_ms, champion)
+
+
+def _from(history: History, moment_ms: int, champion: Artifact) -> History | None:
+    """The readings from a time on, if a sensor has enough of them."""
+    readings = history.readings[history.readings.time_ms >= moment_ms]
+    longest = int(np.bincount(readings.sensor).max(initial=0))
+    enough = longest >= _needed(champion.model.config.window)
+    return History(readings, history.sensor_ids, history.channels) if enough else None
+
+
+def _tried(
+    settings: Settings,
+    line: Line,
+    history: History,
+    incidents: Sequence[Feedback],
+    champion: Artifact | None,
+    progress: Progress,
+    pulse: Callable[[], None],
+) -> Refreshed | None:
+    """An attempt on a part of the history; None where that part is too short."""
+    try:
+        return _attempt(settings, line, history, incidents, champion, progress, pulse)
+    except DataError:
+        return None
 
 
 def _attempt(
@@ -173,8 +211,13 @@ def _has_shape(champion: Artifact, line: Line, settings: Settings) -> bool:
     return line.model not in MODELS or (model.name == line.model and model.config.window == settings.detector.window)
 
 
+def _needed(window: int) -> int:
+    """Readings that at least one sensor must have."""
+    return max(NEEDED[0] * window, NEEDED[1])
+
+
 def _check_enough(history: History, normal: History, window: int, settings: Settings) -> None:
-    needed = max(NEEDED[0] * window, NEEDED[1])
+    needed = _needed(window)
     longest = int(np.bincount(history.readings.sensor).max(initial=0))
     if longest < needed:
         raise DataError(

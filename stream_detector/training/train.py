@@ -188,18 +188,26 @@ def _within_limit(
 
 def consecutive_scores(history: History, scorer: Scorer, seeds: Mapping[str, SensorSeed]) -> dict[str, Floats]:
     """Scores of each sensor's full windows, one a reading, on the scales of the seeds as production follows them."""
+    sensor, _, score = scored(history, scorer, seeds)
+    return {history.sensor_ids[i]: score[sensor == i] for i in np.unique(sensor[np.isfinite(score)])}
+
+
+def scored(
+    history: History, scorer: Scorer, seeds: Mapping[str, SensorSeed], stride: int = 1
+) -> tuple[Ints, Ints, Floats]:
+    """Sensor, time (ms) and score (N,) of the readings that a full window ends with, a window every `stride`."""
     window = scorer.model.config.window
     table = SensorTable(buffers.fields(window, len(history.channels)))
     table.rows(history.sensor_ids)
     seed_scale(table, np.arange(len(table)), seeds)
-    rolling = Buffers(table, window, 1)
-    found: list[tuple[Ints, Floats]] = [(np.zeros(0, np.int64), np.zeros(0))]
+    rolling = Buffers(table, window, stride)
+    none = np.zeros(0, np.int64)
+    found: list[tuple[Ints, Ints, Floats]] = [(none, none, np.zeros(0))]
     for start in range(0, len(history.readings), sample.BATCH):
         due = rolling.append(history.readings[start : start + sample.BATCH])
-        found.append((due.sensor, scorer.score(due).score[:, -1]))
-    sensor = np.concatenate([s for s, _ in found])
-    score = np.concatenate([s for _, s in found])
-    return {history.sensor_ids[i]: score[sensor == i] for i in np.unique(sensor[np.isfinite(score)])}
+        found.append((np.repeat(due.sensor, stride), due.time_ms.ravel(), scorer.score(due).score.ravel()))
+    sensor, time_ms, score = (np.concatenate(column) for column in zip(*found, strict=True))
+    return sensor, time_ms, score
 
 
 def _span(readings: Readings) -> TrainedOn:
