@@ -141,7 +141,18 @@ class TranAd(nn.Module):
 
     def prepare(self, windows: Tensor) -> None:
         """Each channel's least and largest value."""
-        least, largest = windows.amin(dim=(0, 1)), windows.amax(dim=(0, 1))
+        self._range(windows.amin(dim=(0, 1)), windows.amax(dim=(0, 1)))
+
+    def widen(self, windows: Tensor) -> None:
+        """Each channel's least and largest value, here or in what was learned from before.
+
+        In few windows many a channel hardly moves. With the range of these alone the weights would no longer mean what
+        they learned, and the first usual movement would be an error beyond all others.
+        """
+        least = torch.minimum(self.least, windows.amin(dim=(0, 1)).to(self.least))
+        self._range(least, torch.maximum(self.least + self.span, windows.amax(dim=(0, 1)).to(self.least)))
+
+    def _range(self, least: Tensor, largest: Tensor) -> None:
         self.least.copy_(least)
         self.span.copy_((largest - least).clamp_min(LEAST_SPAN))
 

@@ -31,6 +31,8 @@ class FitOptions:
     trim: share of each batch, the windows with the greatest losses, that teaches nothing: where nobody vouches for the
     history, there are faults among it that nobody has found, and what learns them no longer finds them. Of models that
     tell their loss by window (`losses`).
+    widen: whether the windows are few beside those that the weights have learned from. What a model computed of those
+    (a range) is then widened, where the model can (`widen`), and not computed anew.
     """
 
     epochs: int = 10
@@ -41,6 +43,7 @@ class FitOptions:
     patience: int = 0
     check_every: int = 20
     trim: float = 0.0
+    widen: bool = False
 
 
 def fit(
@@ -57,7 +60,8 @@ def fit(
     cut off and taken up from its checkpoint. Returns the mean loss of the last epoch. Raises StreamDetectorError when
     the loss is not a number.
     """
-    model.prepare(windows)
+    prepare = getattr(model, "widen", model.prepare) if options.widen else model.prepare
+    prepare(windows)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         return 0.0

@@ -32,7 +32,7 @@ def fine_tune(
 
     frozen: only the model's last layer learns.
     """
-    fit = replace(options.fit, rate=FINE_RATE, patience=PATIENCE)
+    fit = replace(options.fit, rate=FINE_RATE, patience=PATIENCE, widen=True)
     made = train(aligned(history, start), replace(options, fit=fit, frozen=frozen), progress, start)
     return replace(made, parent=start.digest)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stream_detector.models.tranad import TranAd, TranAdConfig, TranAdPaper, TranAdPaperConfig
+from stream_detector.models.tranad import LEAST_SPAN, TranAd, TranAdConfig, TranAdPaper, TranAdPaperConfig
 
 
 def model(channels: int = 2, **more: object) -> TranAd:
@@ -149,3 +149,15 @@ def test_the_published_size() -> None:
     assert made.encoder.attention.heads == 3
     assert made.encoder.attention.query.in_features == 6
     assert (made.config.context, made.config.feedforward, made.config.contest) == (10, 16, True)
+
+
+def test_few_windows_widen_the_range_and_never_narrow_it() -> None:
+    """From [-2, 2], windows between -3 and 1 in one channel, at 0 in the other: [-3, 2] and [-2, 2]."""
+    made = model()
+    few = torch.zeros(3, 16, 2)
+    few[0, 0, 0], few[1, 3, 0] = -3.0, 1.0
+    made.widen(few)
+    torch.testing.assert_close(made.least, torch.tensor([-3.0, -2.0]))
+    torch.testing.assert_close(made.span, torch.tensor([5.0, 4.0]))
+    made.prepare(few)
+    torch.testing.assert_close(made.span, torch.tensor([4.0, LEAST_SPAN]))

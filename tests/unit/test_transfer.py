@@ -66,6 +66,19 @@ def test_what_learns_nothing_cannot_be_frozen() -> None:
         fine_tune(history(("a",)), start, TrainOptions("moving-z", WINDOW), lambda *_: None, frozen=True)
 
 
+def test_few_readings_do_not_narrow_what_tranad_takes_for_usual() -> None:
+    """A channel that stands still in the few keeps the range that the weights know; fresh weights know no better."""
+    config = {"width": 8, "heads": 2, "feedforward": 8}
+    options = TrainOptions("tranad", WINDOW, fit=FitOptions(steps=30), config=config)
+    start = train(history(("a", "b")), options, lambda *_: None)
+    few = history(("a", "b"), 120, seed=1)
+    few.readings.values[:, 1] = 0.5
+    made, fresh = fine_tune(few, start, options, lambda *_: None), train(few, options, lambda *_: None)
+    before, after, without = (one.model.state_dict()["span"] for one in (start, made, fresh))
+    assert (after >= before).all()
+    assert without[1] < before[1] / 2
+
+
 def test_it_stops_where_held_out_readings_gain_nothing(start: Artifact) -> None:
     """On noise there is nothing to learn: the weights that it began with come back after a few looks."""
     rng = np.random.default_rng(0)
