@@ -26,7 +26,7 @@ from stream_detector.records import Alert, parse_time
 from stream_detector.simulate import FIELDS, faults_path, read_faults
 
 COMMAND = Path(sys.executable).with_name("stream-detector")
-MODELS = ("encoder", "anomaly-transformer", "tranad", "timesnet", "moving-z")
+MODELS = ("multiscale", "encoder", "anomaly-transformer", "tranad", "timesnet", "moving-z")
 SENSORS, ROWS, FAULTS, LEARNED = 6, 4000, 4, 0.3
 BUDGET = "1 per 3000 readings"
 SETTLING = 100
@@ -37,13 +37,14 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model made of a field. false_a_day: false incidents by sensor and day."""
+    """What a model made of a field. false_a_day: false incidents by sensor and day. kinds: of each fault, if found."""
 
     found: int
     faults: int
     false: int
     false_a_day: float
     delay: float
+    kinds: list[tuple[str, bool]]
 
 
 def run(*arguments: object) -> None:
@@ -83,6 +84,7 @@ def judge(field: str, model: str, whole: Path, part: Path, directory: Path) -> O
         matched.false_incidents,
         matched.false_incidents / SENSORS / days,
         float(np.median(delays)) if delays else float("nan"),
+        [(fault.kind, delay is not None) for fault, delay in zip(faults, matched.delays_ms, strict=True)],
     )
 
 
@@ -101,8 +103,20 @@ def page(found: dict[tuple[str, str], Outcome]) -> list[str]:
     for (field, model), one in found.items():
         share = f"{one.found} of {one.faults} ({one.found / one.faults:.0%})"
         lines.append(f"| {field} | {model} | {share} | {one.false} | {one.false_a_day:.3g} | {one.delay:.0f} |")
+    lines += ["", *by_kind(found)]
     lines += ["", "A reading comes every " + ", ".join(f"{f.interval_ms / 1000:g} s ({n})" for n, f in FIELDS.items())]
     return [*lines[:-1], lines[-1] + "; a patient's day has over two million of them."]
+
+
+def by_kind(found: dict[tuple[str, str], Outcome]) -> list[str]:
+    """What of each kind of fault each model found, over all fields."""
+    models = list(dict.fromkeys(model for _, model in found))
+    lines = ["| found, by kind of fault | " + " | ".join(models) + " |", "| --- |" + " ---: |" * len(models)]
+    told = [(model, *one) for (_, model), outcome in found.items() for one in outcome.kinds]
+    for kind in sorted({kind for _, kind, _ in told}):
+        hits = [[hit for of, what, hit in told if (of, what) == (model, kind)] for model in models]
+        lines.append(f"| {kind.replace('_', ' ')} | " + " | ".join(f"{sum(h)} of {len(h)}" for h in hits) + " |")
+    return lines
 
 
 def main() -> None:
