@@ -206,8 +206,14 @@ def _attempt(
 
 
 def _has_shape(champion: Artifact, line: Line, settings: Settings) -> bool:
-    """Whether the champion is what settings ask for; a line that is no model's name asks for what it has."""
+    """Whether the champion is what settings ask for; a line that is no model's name asks for what it has.
+
+    Pretrained weights whose model carries the part that is worth it anyway are not: the rest has yet to make room for
+    each of these channels.
+    """
     model = champion.model
+    if not champion.scaler and hasattr(model, "carried"):
+        return False
     return line.model not in MODELS or (model.name == line.model and model.config.window == settings.detector.window)
 
 

@@ -15,6 +15,7 @@ from stream_detector.streaming import refresh
 from stream_detector.streaming.history import Recent
 from stream_detector.streaming.refresh import Refreshed
 from stream_detector.streaming.registry import Line
+from stream_detector.streaming.weights import Weights
 from stream_detector.training.change import PARTS
 from stream_detector.training.sample import History
 from stream_detector.training.train import TrainOptions, train
@@ -83,3 +84,22 @@ def test_weights_from_elsewhere_shorten_nothing(tmp_path: Path, start_ms: int) -
     start = format_time(start_ms)
     held = replace(champion(), trained_on=TrainedOn(start, start, 1, 1))
     assert began(refreshed(history(0, STEPS, STEPS), held, False, tmp_path)) == 0
+
+
+def test_the_first_training_makes_room_for_each_channel(tmp_path: Path) -> None:
+    """The pretrained default knows no channel; what replaces it remembers windows of each, the next one goes on."""
+    recent = history(0, STEPS, 900)
+    values = np.random.default_rng(1).normal(size=(len(recent.readings), 2))
+    readings = Readings(recent.readings.sensor, recent.readings.time_ms, values)
+    two = History(readings, NAMES, ("a", "b"))
+    settings = Settings(trainer=TrainerSettings(directory=tmp_path, steps=5))
+    line = Line("multiscale", ("a", "b"))
+    begin = Weights(128).artifact("multiscale", ("a", "b"))
+    assert begin.model.state_dict()["memory.known"].shape[:2] == (1, 0)
+    held: Artifact = begin
+    for _ in range(2):
+        read = Recent(histories={line: two})
+        held = refresh.refresh(settings, line, read, held, False, lambda *_: None, lambda: None).challenger
+        known = held.model.state_dict()["memory.known"]
+        assert known.shape[0] == 2
+        assert known.shape[1] > 1000
