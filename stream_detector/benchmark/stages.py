@@ -14,7 +14,8 @@ from stream_detector.streaming.worker import Worker
 class Stages:
     """Each watched call's own time, without that of the watched calls inside it: together they are all of the time."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self.seconds: dict[str, float] = {}
         self._inside: list[float] = []
 
@@ -24,11 +25,11 @@ class Stages:
 
         def timed(*arguments: Any, **options: Any) -> Any:
             self._inside.append(0.0)
-            start = time.perf_counter()
+            start = self._clock()
             try:
                 return original(*arguments, **options)
             finally:
-                spent = time.perf_counter() - start
+                spent = self._clock() - start
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + spent - self._inside.pop()
                 if self._inside:
                     self._inside[-1] += spent

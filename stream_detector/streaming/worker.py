@@ -350,7 +350,7 @@ class Worker:
         if time.monotonic() - self._looked_s > LOOK_EVERY_S:
             self._looked_s = time.monotonic()
             self._store.ping()
-            self._numbers.look(len(self.holdings.held), self._lag)
+            self._numbers.look(len(self.holdings.held), self.holdings.waiting, self._lag)
 
     def _lag(self) -> int:
         """Messages that are not answered for yet, of the partitions held, as far as fetching knows."""

@@ -100,11 +100,14 @@ class Numbers:
         if oldest_ms is not None:
             self.delay.observe(max(0.0, time.time() - oldest_ms / 1000))
 
-    def look(self, partitions: int, lag: Callable[[], int]) -> None:
-        """Bring what goes up and down up to date; seldom, since it looks at every sensor."""
+    def look(self, partitions: int, waiting: int, lag: Callable[[], int]) -> None:
+        """Bring what goes up and down up to date; seldom, since it looks at every sensor.
+
+        waiting: sensors whose state is still in the store alone.
+        """
         detectors = self._profiles.fleet.detectors.values()
         self.partitions.set(partitions)
-        self.sensors.set(sum(len(d.table) for d in detectors))
+        self.sensors.set(waiting + sum(len(d.table) for d in detectors))
         self.open.set(sum(int((d.table.state["in_open"] > 0).sum()) for d in detectors))
         self.lag.set(lag())
         if newest := max(self._profiles.fleet.watermarks.of.values(), default=None):
