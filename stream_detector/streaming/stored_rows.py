@@ -24,7 +24,8 @@ from stream_detector.streaming.store import Claim, Rows, Store
 logger = logging.getLogger(__name__)
 AT_ONCE_BYTES = 32 << 20
 """Rows of a partition that are brought back before it is ready; few enough sensors are then back altogether."""
-PORTION = 2_000
+PORTION, PORTION_BYTES = 2_000, 4 << 20
+"""Rows that are asked for together, at most."""
 PORTION_S = 0.1
 """How long rows are brought back between two batches while others wait."""
 
@@ -51,10 +52,16 @@ class _Waiting:
         self.shapes = {shape: frozenset(ids) for shape, ids in claim.left.items()}
         self.ids = set[str]().union(*self.shapes.values())
         self._order = chain.from_iterable(claim.left.values())
+        self.width = PORTION_BYTES // 50  # until the first rows say it
 
-    def next(self, most: int) -> list[str]:
+    @property
+    def portion(self) -> int:
+        """How many rows to ask for together."""
+        return max(1, min(PORTION, PORTION_BYTES // self.width))
+
+    def next(self) -> list[str]:
         """Some of those that wait; none when nobody does."""
-        return list(islice((one for one in self._order if one in self.ids), most))
+        return list(islice((one for one in self._order if one in self.ids), self.portion))
 
 
 class StoredRows:
@@ -81,7 +88,8 @@ class StoredRows:
         grouped = [one for one in waiting.ids if self._grouped.match(one)] if self._grouped else []
         restored = size = 0
         while waiting.ids and (whole or grouped or not restored or size < AT_ONCE_BYTES):
-            ids, grouped = grouped[:PORTION] or waiting.next(PORTION), grouped[PORTION:]
+            at = waiting.portion
+            ids, grouped = grouped[:at] or waiting.next(), grouped[at:]
             count, bytes_read = self._load(waiting, ids)
             restored, size = restored + count, size + bytes_read
         if claim.left and any(claim.left.values()) and not restored:
@@ -108,15 +116,17 @@ class StoredRows:
         """Bring these sensors back, as far as they wait."""
         if waiting := self._waiting.get(partition):
             wanted = [one for one in dict.fromkeys(sensor_ids) if one in waiting.ids]
-            for start in range(0, len(wanted), PORTION):
-                self._load(waiting, wanted[start : start + PORTION])
+            while wanted:
+                at = waiting.portion
+                self._load(waiting, wanted[:at])
+                wanted = wanted[at:]
 
     def some(self) -> list[int]:
         """Bring some back; the partitions of which nothing waits any more since."""
         until = time.monotonic() + PORTION_S
         for waiting in self._waiting.values():
             while waiting.ids and time.monotonic() < until:
-                self._load(waiting, waiting.next(PORTION))
+                self._load(waiting, waiting.next())
         return self._finished()
 
     def settle(self) -> None:
@@ -126,7 +136,7 @@ class StoredRows:
             saved = waiting.meta.models
             if any(name in detectors and detectors[name].writer.model.digest != saved[name] for name in saved):
                 while waiting.ids:
-                    self._load(waiting, waiting.next(PORTION))
+                    self._load(waiting, waiting.next())
 
     def _finished(self) -> list[int]:
         done = [partition for partition, waiting in self._waiting.items() if not waiting.ids]
@@ -141,6 +151,7 @@ class StoredRows:
             found[shape] = self._store.rows(claim, shape, [one for one in ids if one in mine])
             size += sum(len(rows.packed) for rows in found[shape])
         waiting.ids -= set(ids)
+        waiting.width = max(1, size // max(1, len(ids)))
         restored = 0
         # Rows of another shape first (from before a setting changed): a row of today's shape then overwrites them.
         for current in (False, True):
