@@ -202,9 +202,10 @@ class Worker:
                 break
             if sum(one.size for one in fetched) >= GATHERED_BYTES:
                 break
-            # The more there are, the cheaper is each; but the first of them wait meanwhile, and on a busy machine new
-            # ones come as quickly as they are fetched.
-            more = sum(len(one.values) for one in polled) > asked // 2 and self._alive_s < latest
+            # The more there are, the cheaper is each, and those of a backlog have waited for long already. Without one
+            # the first of them would wait: on a busy machine new ones come as quickly as they are fetched.
+            got = sum(len(one.values) for one in polled)
+            more = got >= asked or (got > asked // 2 and self._alive_s < latest)
             if self._alive_s >= deadline and not more:
                 break
         self._gathered_s = time.monotonic()

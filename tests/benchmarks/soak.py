@@ -169,8 +169,8 @@ def page(found: Soaked, minutes: int, share: float, full: float) -> list[str]:
         "# Under steady load",
         "",
         f"`python -m tests.benchmarks.soak --minutes {minutes} --share {share} --output tests/benchmarks/soak.md`, "
-        f"{date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores (broker, store, sender and "
-        f"reader on the same machine; load {os.getloadavg()[2]:.1f} over the last 15 minutes), Python "
+        f"{date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores (broker, store, sender "
+        f"and reader on the same machine; load {os.getloadavg()[2]:.1f} over the last 15 minutes), Python "
         f"{platform.python_version()}.",
         "",
         f"{PLAN.sensors:,} sensors, {PLAN.partitions} partitions, one reading a message, the model that costs nothing; "
