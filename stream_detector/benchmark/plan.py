@@ -28,8 +28,8 @@ class Plan:
     channels: int = 1
     partitions: int = 4
     batched: int = 1
-    model: str = "encoder"
-    window: int = 100
+    model: str = "multiscale"
+    window: int = 128
     stride: int = 1
     rounds: int = 3
 

@@ -4,7 +4,7 @@
 
 The state of a fleet whose windows are full is put into Redis, then a worker is started on it, in a process of its own
 each time: until it is ready, until all its sensors are back, and, over readings of all sensors in turn, the processor
-time of a reading and what a sensor takes in memory. The scorer does next to nothing (`load.NearlyNothing`).
+time of a reading and what a sensor takes in memory. The scorer does next to nothing (`identity.Identity`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import platform
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -27,6 +28,10 @@ import msgspec
 import numpy as np
 import redis
 
+from stream_detector.benchmark.identity import EVERY_MS, START_MS, Identity, IdentityConfig
+from stream_detector.benchmark.load import send
+from stream_detector.benchmark.running import caught_up
+from stream_detector.benchmark.stages import Stages
 from stream_detector.local import running
 from stream_detector.models.artifact import Artifact
 from stream_detector.records import Readings
@@ -34,13 +39,10 @@ from stream_detector.settings import DetectorSettings, RedisSettings, Settings, 
 from stream_detector.streaming.profiles import Profiles
 from stream_detector.streaming.store import PartitionSave, Rows, Store
 from stream_detector.streaming.stored_rows import Meta
-from stream_detector.streaming.topics import end_offsets
+from stream_detector.streaming.topics import end_offsets, ensure_topics
 from stream_detector.streaming.worker import Worker
 from stream_detector.training.sample import History
 from stream_detector.training.train import TrainOptions, train
-from tests.benchmarks.load import EVERY_MS, PARTITIONS, START_MS, NearlyNothing, NearlyNothingConfig, send, settings_for
-from tests.benchmarks.stages import Stages
-from tests.benchmarks.worker import work
 from tests.integration.streams import own_topics
 
 IMPORTED_S, IMPORTED_BUSY_S = time.time(), time.process_time()
@@ -56,6 +58,7 @@ SIZES = (
     (10_000, 1, 300),
 )
 """Sensors, channels, window; the first is what the others are held against."""
+PARTITIONS = 4
 READINGS = 50_000
 NUMBERS = 500_000
 """Readings of a round, or so many numbers where there are many channels."""
@@ -138,7 +141,7 @@ def artifact(size: Size) -> Artifact:
         size.names,
     )
     made = train(history, TrainOptions("moving-z", size.window), lambda *_: None)
-    model = NearlyNothing(NearlyNothingConfig(size.window, size.channels))
+    model = Identity(IdentityConfig(size.window, size.channels))
     return Artifact(model, size.names, {}, made.calibration, made.trained_on)
 
 
@@ -230,7 +233,10 @@ def restart(size: Size, begun: float) -> Found:
         # The same sensors as in the round before, where there are more than a round has readings.
         turns = -(-size.readings // size.sensors)
         send(settings.kafka, messages(size, number * turns * size.sensors, size.readings))
-        spent = work(worker, end_offsets(settings.kafka, topic))[1] / size.readings * 1e6
+        ends, begin_s = end_offsets(settings.kafka, topic), time.process_time()
+        while not caught_up(worker, ends):
+            worker.step()
+        spent = (time.process_time() - begin_s) / size.readings * 1e6
         found.reading_us = min(spent, found.reading_us or spent)
     found.stages_us = {stage: spent / 2 / size.readings * 1e6 for stage, spent in stages.seconds.items()}
     worker.close()
@@ -244,7 +250,10 @@ def resident() -> int:
 
 def measure(kafka: str, redis_url: str, sensors: int, channels: int, window: int) -> Found:
     """One size, its worker in a process of its own."""
-    size = Size(sensors, channels, window, kafka, redis_url, settings_for(kafka, redis_url).kafka.group_id)
+    size = Size(sensors, channels, window, kafka, redis_url, f"growth-{uuid.uuid4().hex[:8]}")
+    topics = size.settings().kafka
+    others = (topics.alerts_topic, topics.dead_letters_topic, topics.feedback_topic, topics.events_topic)
+    ensure_topics(topics, {topics.readings_topic: PARTITIONS, **dict.fromkeys(others, 1)})
     redis_bytes = fill(size)
     send(size.settings().kafka, messages(size, 0, size.readings))
     command = [sys.executable, "-m", "tests.benchmarks.growth", "--child", json.dumps(asdict(size))]

@@ -40,7 +40,7 @@ PLAN = Plan(model=identity.NAME)
 CASES: dict[str, tuple[float, dict[str, Any]]] = {
     "one reading": (1, {}),
     "50 readings": (4, {"batched": 50}),
-    "one reading, encoder, stride 10": (0.5, {"model": "encoder", "stride": 10}),
+    "one reading, the default, stride 10": (0.5, {"model": "multiscale", "stride": 10}),
 }
 WAYS = ("as it is", "writing behind", "writing behind, fetching ahead")
 

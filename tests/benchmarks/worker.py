@@ -37,8 +37,8 @@ SINGLE = "one reading"
 CASES: dict[str, tuple[float, dict[str, Any]]] = {
     SINGLE: (1, {}),
     "50 readings": (5, {"batched": 50}),
-    "one reading, encoder, stride 10": (0.5, {"model": "encoder", "stride": 10}),
-    "50 readings, encoder, stride 10": (0.5, {"model": "encoder", "stride": 10, "batched": 50}),
+    "one reading, the default, stride 10": (0.5, {"model": "multiscale", "stride": 10}),
+    "50 readings, the default, stride 10": (0.5, {"model": "multiscale", "stride": 10, "batched": 50}),
 }
 """What is sent: readings, as a multiple of those asked for, and how the plan differs."""
 
