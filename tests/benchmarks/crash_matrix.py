@@ -34,8 +34,17 @@ from stream_detector.settings import Settings
 from stream_detector.streaming.store.codec import unpack_outboxed
 from stream_detector.streaming.store.keys import PartitionKeys
 from tests.integration.crashing import PLACES
-from tests.integration.streams import alerts_of, by_incident, drain, make_topics, plant, send, settings_for, weights
-from tests.integration.test_worker import states_of
+from tests.integration.streams import (
+    alerts_of,
+    by_incident,
+    drain,
+    make_topics,
+    outcome,
+    plant,
+    send,
+    settings_for,
+    weights,
+)
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 3
@@ -115,7 +124,7 @@ def run(kafka: str, redis_url: str, directory: Path, sensors: int, steps: int, k
 def page(killed: Settings, calm: Settings, plan: Sequence[str], stakes: Counter[str]) -> list[str]:
     """What came of it."""
     told, expected = by_incident(alerts_of(killed)), by_incident(alerts_of(calm))
-    states, wanted = states_of(killed), states_of(calm)
+    states, wanted = outcome(killed, PARTITIONS).states, outcome(calm, PARTITIONS).states
     count, places = sum(map(len, told.values())), Counter(plan)
     kinds = Counter((alert.kind, alert.event) for alert in alerts_of(calm))
     return [
