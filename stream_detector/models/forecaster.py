@@ -57,14 +57,17 @@ class Forecaster(nn.Module):
         """Mean squared error of each window: (N,)."""
         return (self.forward(windows) - self.patches(windows)[:, 1:]).square().mean(dim=(1, 2))
 
-    def looked_back(self, windows: Tensor, recent: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What was expected of the last step of windows (N, T), a patch ahead, and by how much the latest were missed.
+    def looked_back(self, windows: Tensor, steps: int, recent: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What was expected of the last steps of windows (N, T), and by how much the latest patches were missed there.
 
-        (N,), and (len(recent), N): the root mean square over the latest patches, for each number of them.
+        (N, steps), and (len(recent), N, steps): the root mean square over as many values as `recent` patches have, up
+        to each step. All from one pass: a step is foretold from the patches before its own, and no later step counts.
         """
-        expected, patches = self.forward(windows), self.patches(windows)[:, 1:]
-        squares = (expected - patches).square().mean(dim=2)
-        return expected[:, -1, -1], torch.stack([squares[:, -count:].mean(dim=1).sqrt() for count in recent])
+        expected = self.forward(windows).flatten(1)
+        squares = (expected - self.patches(windows)[:, 1:].flatten(1)).square()
+        lengths = [max(1, min(count * self.patch, squares.shape[1] - steps + 1)) for count in recent]
+        missed = [squares[:, 1 - steps - length + squares.shape[1] :].unfold(1, length, 1) for length in lengths]
+        return expected[:, -steps:], torch.stack([each.mean(dim=2).sqrt() for each in missed])
 
 
 def _gelu(x: Tensor) -> Tensor:

@@ -134,14 +134,16 @@ class Multiscale(nn.Module):
 
     def _look(self, windows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """What each member says of each of the last steps (members, B, S, C), and what was expected there (B, S, C)."""
-        seen = trailing(windows, steps, windows.shape[1])
-        B, S, C, _ = seen.shape
-        distances = self.memory.distances(self._by_channel(seen.flatten(0, 1)[..., -self.memory.lengths[-1] :]))
+        B, T, C = windows.shape
+        seen = trailing(windows, steps, self.memory.lengths[-1]).flatten(0, 1)
+        distances = self.memory.distances(self._by_channel(seen))
         if not self.config.shared:
             distances = distances.transpose(1, 2)
-        expected, missed = self.forecaster.looked_back(seen.flatten(0, 2), self.config.recent)
-        said = torch.cat([distances.reshape(-1, B, S, C), missed.reshape(-1, B, S, C)])
-        return said, expected.reshape(B, S, C)
+        each = windows.transpose(1, 2).reshape(B * C, T)
+        expected, missed = self.forecaster.looked_back(each, steps, self.config.recent)
+        missed = missed.reshape(-1, B, C, steps).transpose(2, 3)
+        said = torch.cat([distances.reshape(-1, B, steps, C), missed])
+        return said, expected.reshape(B, C, steps).transpose(1, 2)
 
     def _by_channel(self, seen: Tensor) -> Tensor:
         """(N, C, w) to (C, N, w), or to (1, N * C, w) if all channels share."""

@@ -45,8 +45,9 @@ def test_no_patch_is_foretold_from_itself_or_what_follows() -> None:
 @pytest.mark.parametrize("window", [32, 31, 12, 5, 1])
 def test_shorter_windows_are_foretold_too(window: int) -> None:
     """Down to one value."""
-    expected, missed = small().looked_back(waves(3)[:, -window:], 2)
-    assert expected.shape == missed.shape == (3,)
+    expected, missed = small().looked_back(waves(3)[:, -window:], 1, (1, 2))
+    assert expected.shape == (3, 1)
+    assert missed.shape == (2, 3, 1)
     assert torch.isfinite(expected).all()
     assert torch.isfinite(missed).all()
 
@@ -61,7 +62,23 @@ def test_it_learns_a_wave_and_misses_another() -> None:
         optimiser.step()
     windows = waves(20)
     with torch.inference_mode():
-        expected, missed = made.looked_back(windows, 2)
-        _, strange = made.looked_back(windows[:, ::2].repeat(1, 2), 2)
-    assert (expected - windows[:, -1]).abs().mean() < 0.1
+        expected, missed = made.looked_back(windows, 1, (2,))
+        _, strange = made.looked_back(windows[:, ::2].repeat(1, 2), 1, (2,))
+    assert (expected[:, 0] - windows[:, -1]).abs().mean() < 0.1
     assert missed.mean() < 0.1 < 0.3 < strange.mean()
+
+
+def test_several_steps_are_looked_back_upon_in_one_pass() -> None:
+    """The last of them as if it were alone; none sees what came after it."""
+    made, windows = small(), waves(5)
+    expected, missed = made.looked_back(windows, 6, (1, 3))
+    alone, missed_alone = made.looked_back(windows, 1, (1, 3))
+    torch.testing.assert_close(expected[:, -1:], alone)
+    torch.testing.assert_close(missed[..., -1:], missed_alone)
+    errors = (made(windows).flatten(1) - windows[:, 4:]).square()
+    torch.testing.assert_close(missed[1, :, 2], errors[:, -15:-3].mean(dim=1).sqrt())
+    later = windows.clone()
+    later[:, -2:] += 3
+    after, missed_after = made.looked_back(later, 6, (1, 3))
+    assert torch.equal(after[:, :4], expected[:, :4])
+    assert torch.equal(missed_after[..., :4], missed[..., :4])

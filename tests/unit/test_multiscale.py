@@ -39,12 +39,12 @@ def test_members_are_distances_and_what_was_missed(fitted: Multiscale) -> None:
         said, expected = fitted._look(windows, 3)
         assert said.shape == (2 + 1 + 2, 20, 3, 2)
         for c in range(2):
-            foretold, missed = fitted.forecaster.looked_back(windows[:, 1:-1, c], (1, 2))
+            foretold, missed = fitted.forecaster.looked_back(windows[..., c], 3, (1, 2))
             known = fitted.memory.known[c, :, -8:].float()
             near = torch.cdist(windows[:, -9:-1, c], known).amin(dim=1)
             torch.testing.assert_close(said[0, :, 1, c], near, rtol=1e-3, atol=1e-3)
-            torch.testing.assert_close(said[3:, :, 1, c], missed)
-            torch.testing.assert_close(expected[:, 1, c], foretold)
+            torch.testing.assert_close(said[3:, :, :, c], missed)
+            torch.testing.assert_close(expected[..., c], foretold)
 
 
 def test_one_memory_serves_any_number_of_channels(fitted: Multiscale) -> None:
@@ -110,16 +110,19 @@ def test_what_is_odd_scores_above_what_is_not(fitted: Multiscale, what: str) -> 
     assert (found.contribution[..., 1] > found.contribution[..., 0]).float().mean() > 0.95
 
 
-def test_several_steps_are_scored_one_at_a_time() -> None:
-    """Each on as much of the window as all of them have."""
-    model = Multiscale(MultiscaleConfig(WINDOW, 1, near=(8,), shape=(16,), recent=(1, 4), memory=100))
+def test_several_steps_are_scored_in_one_go() -> None:
+    """The last as if it were alone; none of them uses what came after it."""
+    model = Multiscale(MultiscaleConfig(WINDOW, 1, near=(8,), shape=(16,), recent=(1, 2), memory=100))
     model.prepare(waves(300))
     windows = waves(10, seed=4)
+    later = windows.clone()
+    later[:, -2:] += 3
     with torch.inference_mode():
-        together = model.score(windows, 4)
-        for i in range(4):
-            alone = model.score(windows[:, i : WINDOW - 3 + i], 1)
-            torch.testing.assert_close(together.score[:, i], alone.score[:, 0], rtol=1e-3, atol=1e-3)
+        model.calibrate(waves(100, seed=1))
+        together, alone, changed = model.score(windows, 4), model.score(windows, 1), model.score(later, 4)
+    torch.testing.assert_close(together.score[:, 3], alone.score[:, 0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(changed.score[:, :2], together.score[:, :2], rtol=1e-4, atol=1e-4)
+    assert (changed.score[:, 2:] > together.score[:, 2:]).all()
 
 
 def test_the_band_holds_what_it_promises(fitted: Multiscale) -> None:
