@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+CHUNK = 64
 FLATTEST = 0.1
 """A window flatter than this, in spreads of its sensor, is not stretched further: its noise is not a form."""
 
@@ -29,18 +30,14 @@ class Memory(nn.Module):
 
     known: Tensor
     against: Tensor
-    near_half: Tensor
-    shape_by: Tensor
-    shape_half: Tensor
 
     def __init__(self, channels: int, size: int, near: Sequence[int], shape: Sequence[int]) -> None:
         super().__init__()
         self.size, self.near, self.shape = size, list(near), list(shape)
         self.lengths = sorted({*near, *shape})
         self.register_buffer("known", torch.zeros(channels, 0, self.lengths[-1], dtype=torch.float16))
-        # What is computed of it, once.
-        for name in ("against", "near_half", "shape_by", "shape_half"):
-            self.register_buffer(name, torch.zeros(0), persistent=False)
+        self.register_buffer("against", torch.zeros(channels, self.lengths[-1], 0), persistent=False)
+        self._sides: dict[tuple[int, bool, torch.device], list[Tensor]] = {}
 
     @property
     def members(self) -> int:
@@ -54,15 +51,21 @@ class Memory(nn.Module):
         self._compute()
 
     def _compute(self) -> None:
-        known = self.known.float()
-        self.against = -known.transpose(1, 2).contiguous()
-        self.near_half = torch.stack([_half_square(known[..., -w:]) for w in self.near])
-        by, half = [], []
-        for w in self.shape:
-            form, mean, deviation = formed(known[..., -w:])
-            by.append(torch.stack([1 / deviation, mean / deviation]))
-            half.append(_half_square(form))
-        self.shape_by, self.shape_half = torch.stack(by), torch.stack(half)
+        self.against = -self.known.float().transpose(1, 2).contiguous()
+        self._sides = {}
+
+    def _side(self, w: int, shape: bool) -> list[Tensor]:
+        """What the last w values of the remembered windows bring to the bracket: addend, and of forms factor, shift.
+
+        Worked out once for each length that is met: several steps of a window have a little less than all of it each.
+        """
+        key = w, shape, self.known.device
+        if key not in self._sides:
+            known = self.known[..., -w:].float()
+            form, mean, deviation = formed(known)
+            half = (form if shape else known).square().sum(dim=-1) / 2
+            self._sides[key] = [half, 1 / deviation, mean / deviation] if shape else [half]
+        return self._sides[key]
 
     def distances(self, seen: Tensor) -> Tensor:
         """Distance of windows (C, N, w) to the nearest remembered ones: (members, C, N), near before shape.
@@ -71,6 +74,11 @@ class Memory(nn.Module):
         """
         if not self.known.shape[1]:
             return seen.new_zeros(0, *seen.shape[:2])
+        size = CHUNK if seen.device.type == "cpu" else seen.shape[1]
+        return torch.cat([self._distances(part) for part in torch.split(seen, size, dim=1)], dim=2)
+
+    def _distances(self, seen: Tensor) -> Tensor:
+        """The same of few enough windows that their products stay in the processor's cache."""
         products: Tensor | None = None
         done, found = 0, {}
         for length in self.lengths:
@@ -84,26 +92,22 @@ class Memory(nn.Module):
             if products is None:
                 raise ValueError("a window has at least one value")
             if length in self.near:
-                found["near", length] = self._near(seen[..., -w:], products, self.near.index(length))
+                found["near", length] = self._near(seen[..., -w:], products)
             if length in self.shape:
-                found["shape", length] = self._shape(seen[..., -w:], products, self.shape.index(length))
+                found["shape", length] = self._shape(seen[..., -w:], products)
         return torch.stack([found["near", w] for w in self.near] + [found["shape", w] for w in self.shape])
 
-    def _near(self, seen: Tensor, products: Tensor, i: int) -> Tensor:
+    def _near(self, seen: Tensor, products: Tensor) -> Tensor:
         w = seen.shape[2]
-        half = self.near_half[i] if w == self.near[i] else _half_square(self.known[..., -w:].float())
+        (half,) = self._side(w, shape=False)
         nearest = _least(products + half[:, None])
         distance: Tensor = torch.linalg.vector_norm(seen - self._taken(nearest, w), dim=2)
         return distance
 
-    def _shape(self, seen: Tensor, products: Tensor, i: int) -> Tensor:
+    def _shape(self, seen: Tensor, products: Tensor) -> Tensor:
         w = seen.shape[2]
         form, _, deviation = formed(seen)
-        if w == self.shape[i]:
-            (by, mean_by), half = self.shape_by[i], self.shape_half[i]
-        else:
-            known, mean, spread = formed(self.known[..., -w:].float())
-            by, mean_by, half = 1 / spread, mean / spread, _half_square(known)
+        half, by, mean_by = self._side(w, shape=True)
         # deviation * (half - form a * form b), where form b has no mean: a need not be normalised.
         ours = torch.stack([seen.sum(dim=2), deviation], dim=2)
         nearest = _least(torch.baddbmm(products * by[:, None], ours, torch.stack([mean_by, half], dim=1)))
@@ -130,10 +134,6 @@ def formed(windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centred = windows - mean[..., None]
     deviation = centred.square().mean(dim=-1).sqrt().clamp_min(FLATTEST)
     return centred / deviation[..., None], mean, deviation
-
-
-def _half_square(windows: Tensor) -> Tensor:
-    return windows.square().sum(dim=-1) / 2
 
 
 def _least(values: Tensor) -> Tensor:
