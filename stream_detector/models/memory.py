@@ -75,7 +75,9 @@ class Memory(nn.Module):
         if not self.known.shape[1]:
             return seen.new_zeros(0, *seen.shape[:2])
         size = CHUNK if seen.device.type == "cpu" else seen.shape[1]
-        return torch.cat([self._distances(part) for part in torch.split(seen, size, dim=1)], dim=2)
+        # In half precision the differences of large numbers would name any window as the nearest.
+        with torch.autocast(seen.device.type, enabled=False):
+            return torch.cat([self._distances(part) for part in torch.split(seen, size, dim=1)], dim=2)
 
     def _distances(self, seen: Tensor) -> Tensor:
         """The same of few enough windows that their products stay in the processor's cache."""

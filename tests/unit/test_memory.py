@@ -79,6 +79,14 @@ def test_a_copy_says_the_same(memory: Memory) -> None:
     assert torch.equal(copy.distances(seen), memory.distances(seen))
 
 
+def test_less_precision_elsewhere_does_not_blur_it(memory: Memory) -> None:
+    """Distances are the same where the rest of a model computes in half precision."""
+    seen = walks(3, 10, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        blurred = memory.distances(seen)
+    assert torch.equal(blurred, memory.distances(seen))
+
+
 @pytest.mark.parametrize("shape", [(2, 100, 32), (3, 100, 16), (100, 32)])
 def test_weights_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     """Channels and length must be the memory's own."""
