@@ -48,7 +48,7 @@ class TrainOptions:
     """
 
     model: str = "multiscale"
-    window: int = 100
+    window: int = 128
     device: str = "cpu"
     fit: FitOptions = field(default_factory=FitOptions)
     config: Mapping[str, Any] = field(default_factory=dict)
