@@ -164,7 +164,7 @@ def test_json_is_the_whole_report() -> None:
         (Plan(sensors=1_000, partitions=2), "worker.max_sensors"),
         (Plan(sensors=10, channels=9), "worker.max_channels"),
         (Plan(sensors=10, batched=20_000), "--batched"),
-        (Plan(sensors=10, stride=26), "stride"),
+        (Plan(sensors=10, stride=33), "stride"),
     ],
 )
 def test_what_the_worker_would_refuse_is_refused_before(plan: Plan, said: str) -> None:
@@ -181,7 +181,7 @@ def test_what_the_worker_would_refuse_is_refused_before(plan: Plan, said: str) -
     [
         (["--stage", "nonsense"], "there is no stage 'nonsense'"),
         (["--model", "nonsense"], "neither a model"),
-        (["--stride", "99"], "too long for windows of 100"),
+        (["--stride", "99"], "too long for windows of 128"),
         (["--redis", "http://x"], "--redis cannot be used"),
     ],
 )
