@@ -130,7 +130,8 @@ class Multiscale(nn.Module):
         heard = loud * -torch.expm1(-surprise / loud)
         part = heard.pow(power).mean(dim=0).pow(1 / power)
         most = part.topk(max(1, round(self.config.top * windows.shape[2])), dim=2).values.mean(dim=2)
-        return Scores(most.expm1(), expected, expected - self.half_band, expected + self.half_band, part)
+        # Not less 1: the thresholds look at the logarithm of a score, which is then what the members said on average.
+        return Scores(most.exp(), expected, expected - self.half_band, expected + self.half_band, part)
 
     def _look(self, windows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """What each member says of each of the last steps (members, B, S, C), and what was expected there (B, S, C)."""

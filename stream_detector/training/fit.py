@@ -30,7 +30,8 @@ class FitOptions:
     taken. 0 never looks. check_every: steps between two looks, and between two checkpoints.
     trim: share of each batch, the windows with the greatest losses, that teaches nothing: where nobody vouches for the
     history, there are faults among it that nobody has found, and what learns them no longer finds them. Of models that
-    tell their loss by window (`losses`).
+    tell their loss by window (`losses`). What is computed in advance leaves out as many, as the weights to begin with see
+    them.
     widen: whether the windows are few beside those that the weights have learned from. What a model computed of those
     (a range) is then widened, where the model can (`widen`), and not computed anew.
     """
@@ -87,6 +88,17 @@ def fit(
         watch.restore()
     model.train(False)
     return sum(run.recent) / len(run.recent)
+
+
+def _ordinary(model: Model, windows: Tensor, trim: float) -> Tensor:
+    """The windows without the share that fits the model worst as it is; all of a model that does not tell."""
+    losses: Callable[[Tensor], Tensor] | None = getattr(model, "losses", None)
+    if not trim or losses is None:
+        return windows
+    device = next(iter(model.parameters())).device
+    with torch.inference_mode():
+        loss = torch.cat([losses(part.to(device)).cpu() for part in torch.split(windows, HELD_BATCH)])
+    return windows[loss <= loss.quantile(1 - trim)]
 
 
 class _Run:
