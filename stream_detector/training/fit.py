@@ -30,8 +30,8 @@ class FitOptions:
     taken. 0 never looks. check_every: steps between two looks, and between two checkpoints.
     trim: share of each batch, the windows with the greatest losses, that teaches nothing: where nobody vouches for the
     history, there are faults among it that nobody has found, and what learns them no longer finds them. Of models that
-    tell their loss by window (`losses`). What is computed in advance leaves out as many, as the weights to begin with see
-    them.
+    tell their loss by window (`losses`). What is computed
+    in advance leaves out as many: those that the weights to begin with fit worst.
     widen: whether the windows are few beside those that the weights have learned from. What a model computed of those
     (a range) is then widened, where the model can (`widen`), and not computed anew.
     """

@@ -164,3 +164,17 @@ def test_a_full_disk_is_said_once(
     )
     assert steps[-1] == 40
     assert caplog.text.count("No space left on device") == 1
+
+
+def test_what_fits_worst_is_not_remembered_where_nobody_vouches() -> None:
+    """With `trim`, a memory is made of the other windows; without it, of all."""
+    chance = torch.Generator().manual_seed(0)
+    windows = 0.1 * torch.randn(200, 32, 1, generator=chance)
+    windows[::20, 16:] += 10 * torch.randn(10, 16, 1, generator=chance)
+    largest = {}
+    for trim in (0.0, 0.1):
+        model = build("multiscale", {"window": 32, "channels": 1})
+        fit(model, windows, FitOptions(steps=1, trim=trim), lambda *_: None)
+        largest[trim] = float(model.state_dict()["memory.known"].abs().max())
+    assert largest[0.0] > 5
+    assert largest[0.1] < 1
