@@ -62,7 +62,7 @@ def fit(
     the loss is not a number.
     """
     prepare = getattr(model, "widen", model.prepare) if options.widen else model.prepare
-    prepare(windows)
+    prepare(_ordinary(model, windows, options.trim))
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         return 0.0
