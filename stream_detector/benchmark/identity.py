@@ -57,13 +57,16 @@ def sensor_id(sensor: int) -> str:
     return f"machine-{sensor:06}"
 
 
-def artifact(window: int, channels: tuple[str, ...], sensors: int) -> Artifact:
-    """The model with a calibration: that of a moving z-score of noise, which is about what its scores are."""
+def artifact(window: int, channels: tuple[str, ...], sensors: int, steps: int = STEPS) -> Artifact:
+    """The model with a calibration: that of a moving z-score of noise, which is about what its scores are.
+
+    sensors: that are known to it. steps: of the noise; a training part of some windows.
+    """
     rng = np.random.default_rng(7)
     readings = Readings(
-        np.tile(np.arange(FLEET), STEPS),
-        START_MS + EVERY_MS * np.arange(STEPS).repeat(FLEET),
-        rng.normal(size=(STEPS * FLEET, len(channels))),
+        np.tile(np.arange(FLEET), steps),
+        START_MS + EVERY_MS * np.arange(steps).repeat(FLEET),
+        rng.normal(size=(steps * FLEET, len(channels))),
     )
     history = History(readings, [f"trained-{i}" for i in range(FLEET)], channels)
     made = train(history, TrainOptions("moving-z", window), lambda *_: None)

@@ -24,6 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from stream_detector.models import look_back
 from stream_detector.models.interface import Scores
 
 LEAST_ERROR = 1e-2
@@ -70,14 +71,11 @@ class Encoder(nn.Module):
         self.horizons = [h for h in config.horizons if h <= max(1, T // 3)]
         self.embed = nn.Linear(C, width)
         self.position = nn.Parameter(0.02 * torch.randn(T, width))
-        layer = nn.TransformerEncoderLayer(
-            width, config.heads, config.feedforward, 0.0, _gelu, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.encoder = look_back.layers(config.layers, width, config.heads, config.feedforward)
         self.head = nn.Linear(width, len(self.horizons) * C)
         self.register_buffer("half_band", torch.zeros(C))
         self.register_buffer("usual", torch.ones(len(self.horizons), C))
-        self.register_buffer("look_back", torch.full((T, T), -torch.inf).triu(1), persistent=False)
+        self.register_buffer("look_back", look_back.mask(T), persistent=False)
 
     def forward(self, windows: Tensor) -> Tensor:
         """What is expected (B, T, H, C): at step t and horizon h, of step t + h."""
@@ -148,8 +146,3 @@ class Encoder(nn.Module):
         values = windows[:, 1 - steps - recent :]
         errors = (expected[:, :-1, 0] - windows[:, 1:])[:, 1 - steps - recent :] / self.usual[0]
         return torch.maximum(errors.square(), values.square()).unfold(1, recent, 1).mean(dim=3).sqrt()
-
-
-def _gelu(x: Tensor) -> Tensor:
-    """PyTorch takes a fused path for layers with a gelu that it knows, which on a CPU takes 2 to 3 times as long."""
-    return nn.functional.gelu(x)

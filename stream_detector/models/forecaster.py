@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stream_detector.models import look_back
+
 SEQUENCES = 256
 """Channels of a batch that one step of training looks at, at most: with many channels all are too many."""
 
@@ -28,10 +30,9 @@ class Forecaster(nn.Module):
         tokens = window // self.patch
         self.embed = nn.Linear(self.patch, width)
         self.position = nn.Parameter(0.02 * torch.randn(tokens, width))
-        layer = nn.TransformerEncoderLayer(width, heads, feedforward, 0.0, _gelu, batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.encoder = look_back.layers(layers, width, heads, feedforward)
         self.head = nn.Linear(width, self.patch)
-        self.register_buffer("look_back", torch.full((tokens, tokens), -torch.inf).triu(1), persistent=False)
+        self.register_buffer("look_back", look_back.mask(tokens), persistent=False)
 
     def forward(self, windows: Tensor) -> Tensor:
         """What is expected of each patch but the first, from the patches before it: (N, K - 1, patch)."""
@@ -68,8 +69,3 @@ class Forecaster(nn.Module):
         lengths = [max(1, min(count * self.patch, squares.shape[1] - steps + 1)) for count in recent]
         missed = [squares[:, 1 - steps - length + squares.shape[1] :].unfold(1, length, 1) for length in lengths]
         return expected[:, -steps:], torch.stack([each.mean(dim=2).sqrt() for each in missed])
-
-
-def _gelu(x: Tensor) -> Tensor:
-    """PyTorch takes a fused path for layers with a gelu that it knows, which on a CPU takes 2 to 3 times as long."""
-    return nn.functional.gelu(x)

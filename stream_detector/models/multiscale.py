@@ -124,14 +124,15 @@ class Multiscale(nn.Module):
     def score(self, windows: Tensor, steps: int) -> Scores:
         """Power mean, over the members, of the logarithm of their surprise; see `Model.score`."""
         said, expected = self._look(windows, steps)
-        middle, span = self.middle[-len(said) :, None, None], self.span[-len(said) :, None, None]
-        surprise = nn.functional.softplus((said - middle) / span, SHARP).log1p()
-        power, loud = self.config.power, self.config.loud
-        heard = loud * -torch.expm1(-surprise / loud)
-        part = heard.pow(power).mean(dim=0).pow(1 / power)
+        part = together(self.surprise(said), self.config.power, self.config.loud)
         most = part.topk(max(1, round(self.config.top * windows.shape[2])), dim=2).values.mean(dim=2)
         # Not less 1: the thresholds look at the logarithm of a score, which is then what the members said on average.
         return Scores(most.exp(), expected, expected - self.half_band, expected + self.half_band, part)
+
+    def surprise(self, said: Tensor) -> Tensor:
+        """Logarithms (members, B, S, C) of how far above its middle is what each member said, in spans; at least 0."""
+        middle, span = self.middle[-len(said) :, None, None], self.span[-len(said) :, None, None]
+        return nn.functional.softplus((said - middle) / span, SHARP).log1p()
 
     def _look(self, windows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """What each member says of each of the last steps (members, B, S, C), and what was expected there (B, S, C)."""
@@ -149,6 +150,12 @@ class Multiscale(nn.Module):
     def _by_channel(self, seen: Tensor) -> Tensor:
         """(N, C, w) to (C, N, w), or to (1, N * C, w) if all channels share."""
         return seen.flatten(0, 1)[None] if self.config.shared else seen.transpose(0, 1)
+
+
+def together(surprise: Tensor, power: float, loud: float) -> Tensor:
+    """The power mean over members (members, ...) of logarithms that come near `loud` and do not pass it."""
+    heard = loud * -torch.expm1(-surprise / loud)
+    return heard.pow(power).mean(dim=0).pow(1 / power)
 
 
 def _within(lengths: Sequence[int], window: int) -> list[int]:

@@ -14,6 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -124,16 +125,17 @@ def refresh(
     """
     history = without_faults(aligned(recent.histories[line], champion), recent.answers)
     found: Refreshed | None = None
+    attempt = partial(_attempt, settings, line, recent.incidents, champion, progress, pulse)
     if champion is not None:
         history = _from(history, parse_time(champion.trained_on.start), champion) or history
         if drifted and (changed := _changed(settings, history, champion, pulse)):
-            found = _tried(settings, line, changed, recent.incidents, champion, progress, pulse)
+            found = _tried(attempt, changed)
     if found is None or not found.verdict.passed:
-        found = _attempt(settings, line, history, recent.incidents, champion, progress, pulse)
+        found = attempt(history)
     for share in SHARES if drifted else ():
         if found.verdict.passed:
             break
-        later = _tried(settings, line, _since(history, 1 - share), recent.incidents, champion, progress, pulse)
+        later = _tried(attempt, _since(history, 1 - share))
         if later is None:
             break
         found = later
@@ -155,18 +157,10 @@ def _from(history: History, moment_ms: int, champion: Artifact) -> History | Non
     return History(readings, history.sensor_ids, history.channels) if enough else None
 
 
-def _tried(
-    settings: Settings,
-    line: Line,
-    history: History,
-    incidents: Sequence[Feedback],
-    champion: Artifact | None,
-    progress: Progress,
-    pulse: Callable[[], None],
-) -> Refreshed | None:
+def _tried(attempt: Callable[[History], Refreshed], history: History) -> Refreshed | None:
     """An attempt on a part of the history; None where that part is too short."""
     try:
-        return _attempt(settings, line, history, incidents, champion, progress, pulse)
+        return attempt(history)
     except DataError:
         return None
 
@@ -174,11 +168,11 @@ def _tried(
 def _attempt(
     settings: Settings,
     line: Line,
-    history: History,
     incidents: Sequence[Feedback],
     champion: Artifact | None,
     progress: Progress,
     pulse: Callable[[], None],
+    history: History,
 ) -> Refreshed:
     """Train a challenger on a history and judge it."""
     start = champion if champion is not None and _has_shape(champion, line, settings) else None

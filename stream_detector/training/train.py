@@ -5,7 +5,7 @@ Begins with fresh weights, or with those of a champion that is to be refreshed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from stream_detector.detect import buffers, thresholds
 from stream_detector.detect.buffers import Buffers
 from stream_detector.detect.detector import seed_scale
+from stream_detector.detect.due import Due
 from stream_detector.detect.scoring import Scorer
 from stream_detector.detect.state import SensorTable
 from stream_detector.errors import ConfigError, DataError
@@ -196,18 +197,22 @@ def scored(
     history: History, scorer: Scorer, seeds: Mapping[str, SensorSeed], stride: int = 1
 ) -> tuple[Ints, Ints, Floats]:
     """Sensor, time (ms) and score (N,) of the readings that a full window ends with, a window every `stride`."""
-    window = scorer.model.config.window
+    none = np.zeros(0, np.int64)
+    found: list[tuple[Ints, Ints, Floats]] = [(none, none, np.zeros(0))]
+    for due in walked(history, scorer.model.config.window, seeds, stride):
+        found.append((np.repeat(due.sensor, stride), due.time_ms.ravel(), scorer.score(due).score.ravel()))
+    sensor, time_ms, score = (np.concatenate(column) for column in zip(*found, strict=True))
+    return sensor, time_ms, score
+
+
+def walked(history: History, window: int, seeds: Mapping[str, SensorSeed], stride: int = 1) -> Iterator[Due]:
+    """The windows that fall due, a batch at a time, on the scales of the seeds as production follows them."""
     table = SensorTable(buffers.fields(window, len(history.channels)))
     table.rows(history.sensor_ids)
     seed_scale(table, np.arange(len(table)), seeds)
     rolling = Buffers(table, window, stride)
-    none = np.zeros(0, np.int64)
-    found: list[tuple[Ints, Ints, Floats]] = [(none, none, np.zeros(0))]
     for start in range(0, len(history.readings), sample.BATCH):
-        due = rolling.append(history.readings[start : start + sample.BATCH])
-        found.append((np.repeat(due.sensor, stride), due.time_ms.ravel(), scorer.score(due).score.ravel()))
-    sensor, time_ms, score = (np.concatenate(column) for column in zip(*found, strict=True))
-    return sensor, time_ms, score
+        yield rolling.append(history.readings[start : start + sample.BATCH])
 
 
 def _span(readings: Readings) -> TrainedOn:

@@ -9,11 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_detector.detect import buffers
-from stream_detector.detect.buffers import Buffers
-from stream_detector.detect.detector import seed_scale
 from stream_detector.detect.scoring import BUCKET, Scorer
-from stream_detector.detect.state import SensorTable
 from stream_detector.evaluation.sets import Labelled
 from stream_detector.models.artifact import SensorSeed
 from stream_detector.models.interface import Model
@@ -22,7 +18,7 @@ from stream_detector.streaming import offline
 from stream_detector.training import sample
 from stream_detector.training.fit import FitOptions, fit
 from stream_detector.training.sample import History, Scales
-from stream_detector.training.train import FIT_SHARE, FIT_WINDOWS, HELD_WINDOWS
+from stream_detector.training.train import FIT_SHARE, FIT_WINDOWS, HELD_WINDOWS, walked
 
 WINDOW, WAVE = 100, 7
 CPU = torch.device("cpu")
@@ -87,14 +83,10 @@ def score(model: Model, part: Part, run: Run) -> Floats:
     readings, stride = part.judged.readings, run.stride or WINDOW
     # Windows that do not overlap begin with the first judged row.
     readings = readings if run.stride else readings[WINDOW - 1 :]
-    table = SensorTable(buffers.fields(WINDOW, part.channels))
-    table.rows(part.judged.sensor_ids)
     center, spread = part.scales.center[0].tolist(), part.scales.spread[0].tolist()
-    seed_scale(table, np.arange(1), {part.judged.sensor_ids[0]: SensorSeed(center, spread)})
-    rolling, scorer = Buffers(table, WINDOW, stride), Scorer(model, CPU)
-    found = []
-    for start in range(0, len(readings), sample.BATCH):
-        due = rolling.append(readings[start : start + sample.BATCH])
+    seeds = {part.judged.sensor_ids[0]: SensorSeed(center, spread)}
+    scorer, found = Scorer(model, CPU), []
+    for due in walked(replace(part.judged, readings=readings), WINDOW, seeds, stride):
         if not run.scaled:
             due = replace(due, center=np.zeros_like(due.center), spread=np.ones_like(due.spread))
         found.append(scorer.score(due).score.ravel())

@@ -28,7 +28,8 @@ import msgspec
 import numpy as np
 import redis
 
-from stream_detector.benchmark.identity import EVERY_MS, START_MS, Identity, IdentityConfig
+from stream_detector.benchmark import identity
+from stream_detector.benchmark.identity import EVERY_MS, START_MS
 from stream_detector.benchmark.load import send
 from stream_detector.benchmark.running import caught_up
 from stream_detector.benchmark.stages import Stages
@@ -41,8 +42,6 @@ from stream_detector.streaming.store import PartitionSave, Rows, Store
 from stream_detector.streaming.stored_rows import Meta
 from stream_detector.streaming.topics import end_offsets, ensure_topics
 from stream_detector.streaming.worker import Worker
-from stream_detector.training.sample import History
-from stream_detector.training.train import TrainOptions, train
 from tests.integration.streams import own_topics
 
 IMPORTED_S, IMPORTED_BUSY_S = time.time(), time.process_time()
@@ -130,24 +129,14 @@ class Found:
     stages_us: dict[str, float] = field(default_factory=dict)
 
 
-def artifact(size: Size) -> Artifact:
-    """The scorer that does next to nothing, with the calibration of a moving z-score of noise."""
-    steps, sensors = 10 * size.window, 8
-    values = np.random.default_rng(7).normal(size=(steps * sensors, size.channels))
-    times = START_MS + EVERY_MS * np.arange(steps).repeat(sensors)
-    history = History(
-        Readings(np.tile(np.arange(sensors), steps), times, values),
-        [f"trained-{i}" for i in range(sensors)],
-        size.names,
-    )
-    made = train(history, TrainOptions("moving-z", size.window), lambda *_: None)
-    model = Identity(IdentityConfig(size.window, size.channels))
-    return Artifact(model, size.names, {}, made.calibration, made.trained_on)
+def judge(size: Size) -> Artifact:
+    """The scorer that does next to nothing; it knows no sensor."""
+    return identity.artifact(size.window, size.names, 0, 10 * size.window)
 
 
 def fill(size: Size) -> float:
     """Put the state of all sensors into Redis; how many bytes there are to each."""
-    settings, made = size.settings(), artifact(size)
+    settings, made = size.settings(), judge(size)
     profiles = Profiles(settings, lambda model, channels: made)
     name = profiles.name("machine-0000000", size.names)
     detector, steps = profiles.fleet.detectors[name], 2 * size.window
@@ -201,7 +190,7 @@ def messages(size: Size, begin: int, count: int) -> Iterator[tuple[int, bytes]]:
 
 def restart(size: Size, begun: float) -> Found:
     """Start a worker on the fleet and let it work; begun: when this process was started."""
-    settings, found, made = size.settings(), Found(IMPORTED_S - begun), artifact(size)
+    settings, found, made = size.settings(), Found(IMPORTED_S - begun), judge(size)
     idle = resident()
     built, trained_s = time.time(), time.process_time() - IMPORTED_BUSY_S  # a real worker reads its weights instead
     profiles = Profiles(settings, lambda model, channels: made)

@@ -22,33 +22,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stream_detector.detect import buffers, scale
-from stream_detector.detect.buffers import Buffers
-from stream_detector.detect.detector import seed_scale
+from stream_detector.detect import scale
 from stream_detector.detect.scoring import fill_missing
-from stream_detector.detect.state import SensorTable
 from stream_detector.evaluation import sets
 from stream_detector.evaluation.metrics.buffer import buffer_of
 from stream_detector.evaluation.metrics.ranking import vus_pr
 from stream_detector.evaluation.metrics.spread import mean_with_interval
 from stream_detector.evaluation.results import lowest_where_missing
 from stream_detector.models.artifact import Artifact
-from stream_detector.models.multiscale import SHARP, Multiscale
+from stream_detector.models.multiscale import Multiscale, together
 from stream_detector.records import Floats
 from stream_detector.streaming import offline
-from stream_detector.training.sample import BATCH, History
-from stream_detector.training.train import TrainOptions, train
+from stream_detector.training.sample import History
+from stream_detector.training.train import TrainOptions, train, walked
 from tests.benchmarks.quality import SETS
 
 BUCKET = 64
 Way = Callable[[Tensor, Multiscale], Tensor]
 """From the members' surprises (members, N, C), as logarithms, to what each channel comes to (N, C)."""
-
-
-def mean(surprise: Tensor, power: float, loud: float) -> Tensor:
-    """As the model does it."""
-    heard = loud * -torch.expm1(-surprise / loud)
-    return heard.pow(power).mean(dim=0).pow(1 / power)
 
 
 def kinds(model: Multiscale) -> list[str]:
@@ -60,16 +51,16 @@ def kinds(model: Multiscale) -> list[str]:
 
 def only(*wanted: str) -> Way:
     """The members whose names begin with one of these."""
-    return lambda surprise, model: mean(surprise[[name.startswith(wanted) for name in kinds(model)]], 3, 4)
+    return lambda surprise, model: together(surprise[[name.startswith(wanted) for name in kinds(model)]], 3, 4)
 
 
 def without(*unwanted: str) -> Way:
     """All others."""
-    return lambda surprise, model: mean(surprise[[not name.startswith(unwanted) for name in kinds(model)]], 3, 4)
+    return lambda surprise, model: together(surprise[[not name.startswith(unwanted) for name in kinds(model)]], 3, 4)
 
 
 WAYS: Mapping[str, Way] = {
-    "the default": lambda surprise, _: mean(surprise, 3, 4),
+    "the default": lambda surprise, _: together(surprise, 3, 4),
     "without *near*": without("near"),
     "without *shape*": without("shape"),
     "without *missed* (no Transformer)": without("missed"),
@@ -78,8 +69,8 @@ WAYS: Mapping[str, Way] = {
     "*missed* alone (the Transformer)": only("missed"),
     "*missed* of one number of patches": without("missed 1"),
     "one length (64)": only("near 64", "shape 64", "missed 4"),
-    "power 2": lambda surprise, _: mean(surprise, 2, 4),
-    "power 5": lambda surprise, _: mean(surprise, 5, 4),
+    "power 2": lambda surprise, _: together(surprise, 2, 4),
+    "power 5": lambda surprise, _: together(surprise, 5, 4),
     "as loud as they are": lambda surprise, _: surprise.pow(3).mean(dim=0).pow(1 / 3),
     "cut off at 4": lambda surprise, _: surprise.clamp_max(4).pow(3).mean(dim=0).pow(1 / 3),
 }
@@ -87,21 +78,15 @@ WAYS: Mapping[str, Way] = {
 
 def scaled(history: History, artifact: Artifact) -> Iterator[tuple[Floats, Tensor]]:
     """Times (N,) and windows (N, T, C) of the readings that have one, on the scale as production follows it."""
-    window = artifact.model.config.window
-    table = SensorTable(buffers.fields(window, len(history.channels)))
-    table.rows(history.sensor_ids)
-    seed_scale(table, np.arange(len(table)), artifact.scaler)
-    rolling = Buffers(table, window, 1)
-    for start in range(0, len(history.readings), BATCH):
-        due = rolling.append(history.readings[start : start + BATCH])
+    for due in walked(history, artifact.model.config.window, artifact.scaler):
         step = scale.unit(due.center, due.spread)
         yield due.time_ms[:, -1], torch.from_numpy(fill_missing(scale.apply(due.windows, due.center, step)))
 
 
 def surprises(model: Multiscale, windows: Tensor) -> Tensor:
     """What the members say of the last step of windows (N, T, C), as logarithms: (members, N, C)."""
-    said = torch.cat([model._look(part, 1)[0][:, :, 0] for part in torch.split(windows, BUCKET)], dim=1)
-    return torch.nn.functional.softplus((said - model.middle[:, None]) / model.span[:, None], SHARP).log1p()
+    said = torch.cat([model._look(part, 1)[0] for part in torch.split(windows, BUCKET)], dim=1)
+    return model.surprise(said)[:, :, 0]
 
 
 def judged(series: sets.Series) -> dict[str, float]:
