@@ -173,7 +173,8 @@ def _calibrate(
         median = float(np.median(log_score))
         mad = float(np.median(np.abs(log_score - median)))
         seeds[name] = msgspec.structs.replace(seeds[name], score_median=median, score_mad=mad)
-    return seeds, thresholds.calibrate(list(scores.values()), MEMORY_WINDOWS * options.window)
+    window = options.window
+    return seeds, thresholds.calibrate(list(scores.values()), MEMORY_WINDOWS * window, window)
 
 
 def _within_limit(

@@ -8,13 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from stream_detector.detect import thresholds
+from stream_detector.detect.state import State
 from stream_detector.detect.thresholds import (
+    BlockMaximum,
     Calibration,
     Decisions,
     calibrate,
     decisions,
+    epochs,
     limits,
     spot,
     swap,
@@ -22,9 +28,9 @@ from stream_detector.detect.thresholds import (
     track,
 )
 from stream_detector.detect.thresholds.alarms import CAPACITY, EPISODE_GAP, REFILL
-from stream_detector.detect.thresholds.calibration import BLOCK, WARM_UP, generic
+from stream_detector.detect.thresholds.calibration import BLOCK, KEPT, WARM_UP, generic
 from stream_detector.errors import ArtifactError, ConfigError
-from stream_detector.records import Bools, Floats, Ints
+from stream_detector.records import Bools, Floats, Floats32, Ints
 from stream_detector.settings import Budget
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], Floats]
@@ -394,15 +400,22 @@ def test_sensors_that_changed_begin_anew_under_the_fleets_threshold() -> None:
 
 
 def test_nothing_begins_anew_without_a_fleet_to_begin_from() -> None:
-    """Nor a sensor that has not been judged yet."""
+    """Its own past is then all that there is."""
+    alone = Fleet(3, "1 per 1000 readings", None)
+    alone.run(SHAPES["exponential"](np.random.default_rng(15), (2000, 3)))
+    before = alone.state.copy()
+    alone.method.renew(alone.state, alone.sensor, np.zeros(3), np.ones(3))
+    assert alone.state.tobytes() == before.tobytes()
+
+
+def test_a_sensor_that_is_not_warm_yet_need_not_be() -> None:
+    """Training knows its level: it is judged as a new sensor that training knows."""
     draw = SHAPES["exponential"]
-    alone, young = Fleet(3, "1 per 1000 readings", None), Fleet(3, "1 per 1000 readings", fleet_of(draw))
-    alone.run(draw(np.random.default_rng(15), (2000, 3)))
+    young, known = (Fleet(3, "1 per 1000 readings", fleet_of(draw)) for _ in range(2))
     young.run(draw(np.random.default_rng(15), (20, 3)))
-    for fleet in (alone, young):
-        before = fleet.state.copy()
-        fleet.method.renew(fleet.state, fleet.sensor, np.zeros(3), np.ones(3))
-        assert fleet.state.tobytes() == before.tobytes()
+    young.method.renew(young.state, young.sensor, np.zeros(3), np.ones(3))
+    known.method.start(known.state, known.sensor, np.zeros(3), np.ones(3))
+    assert young.state.tobytes() == known.state.tobytes()
 
 
 def test_a_swap_of_weights_follows_pairs_and_not_levels() -> None:
@@ -700,6 +713,51 @@ def test_decide_walks_rounds_and_steps_in_order() -> None:
             )
             assert out.p_value[0] == got.p_value[window, s]
     assert single.state.tobytes() == batch.state.tobytes()
+
+
+def hump(length: int, gap: int) -> Fleet:
+    """A sensor without a fleet whose scores are high for so many steps, just before its past is asked first."""
+    fleet = Fleet(1, "1 per 1000 readings", thresholds.calibrate([], seen=16 * gap))
+    scores = np.random.default_rng(3).exponential(size=(192 + 64 * 16, 1))
+    scores[400 : 400 + length] *= 1e9
+    fleet.run(scores)
+    return fleet
+
+
+def test_one_long_anomaly_takes_one_of_the_places_for_the_largest() -> None:
+    """Scores that look at the same readings are high together: block by block they would fill all places."""
+    each, clustered, short = (hump(length, gap).state for length, gap in ((96, 1), (96, 8), (1, 1)))
+    assert (each["th_top"] > 15).all()
+    assert (clustered["th_top"][0] > 15).tolist() == [True, False, False, False]
+    assert clustered["th_limit"][0] < 2 * short["th_limit"][0] < each["th_limit"][0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    maxima=arrays(np.float32, st.integers(1, 60), elements=st.floats(-4, 30, width=32)),
+    gap=st.integers(1, 9),
+)
+def test_of_maxima_near_each_other_the_largest_is_kept(maxima: Floats32, gap: int) -> None:
+    """As if clusters were formed first, one after another, and the largest K of them taken."""
+    state: State = np.zeros(1, np.dtype(thresholds.FIELDS))
+    method = BlockMaximum(Budget.parse("1 per 100000 readings"), thresholds.calibrate([], seen=16 * gap))
+    method.start(state, np.array([0]))
+    state["th_length"] = 1000
+    clusters: list[float] = []
+    since = 0
+    for value in maxima:
+        since += 1
+        if since >= gap or not clusters:
+            clusters.append(float(value))
+            since = 0
+        elif value > clusters[-1]:
+            clusters[-1] = float(value)
+            since = 0
+        state["th_peak"] = value
+        epochs.record(state, np.array([0]), method.fleet)
+    kept = np.sort(clusters)[::-1][:KEPT]
+    np.testing.assert_array_equal(state["th_top"][0, : len(kept)], kept.astype(np.float32))
+    assert (state["th_top"][0, len(kept) :] == -np.inf).all()
 
 
 def test_the_default_state_is_small() -> None:

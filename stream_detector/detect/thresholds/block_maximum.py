@@ -1,12 +1,13 @@
 """The default: a conformal threshold on block maxima that keeps a budget of false alerts.
 
-A sensor's log scores are normalised by its running median and MAD. Its threshold is the K-th largest maximum of
-blocks of G steps in the epoch before: if the blocks are exchangeable, the next one exceeds it with probability
-K / (L + 1), and the epoch's length L is such that this is the budget. Thresholds of several epochs are averaged, so
-that they scatter less and single anomalies hardly raise them. The first epoch is asked early and again whenever it
-has doubled; what it has not seen yet is added along the fleet's depth curve. Until it is asked first, the fleet's
-threshold is used. Without a fleet the sensor stays silent until then, and the missing depth is added with the margin
-that its few maxima demand.
+A sensor's log scores are normalised by its running median and MAD. Its threshold is the K-th largest maximum of blocks
+of G steps in the epoch before: if the blocks are exchangeable, the next one exceeds it with probability K / (L + 1),
+and the epoch's length L is such that this is the budget. Blocks whose scores look at the same readings exceed it
+together, which is one alert: of their maxima the largest counts. Thresholds of several epochs are averaged, so that
+they scatter less and single anomalies hardly raise them. The first epoch is asked early and again whenever it has
+doubled; what it has not seen yet is added along the fleet's depth curve. Until it is asked first, the fleet's threshold
+is used. Without a fleet the sensor stays silent until then, and the missing depth is added with the margin that its few
+maxima demand.
 
 What limits it: a score that is bounded just above its usual range (a uniform one) has its threshold closer to the
 bound than the running median is certain. It then exceeds in groups, whenever the median is a little low: as often as
@@ -73,7 +74,8 @@ class BlockMaximum(Thresholds):
         state["th_rate"][sensor] = 1
         state["th_floor"][sensor] = epochs.LOWEST_LIMIT
         state["th_spread"][sensor] = self.fleet.spread
-        state["th_peak"][sensor] = state["th_top"][sensor] = state["th_gone"][sensor] = -np.inf
+        for name in ("th_peak", "th_top", "th_gone", "th_mine"):
+            state[name][sensor] = -np.inf
         if median is not None and mad is not None:
             known = np.flatnonzero(np.isfinite(median) & np.isfinite(mad))
             state["th_center"][sensor[known]] = median[known]
@@ -198,7 +200,7 @@ class BlockMaximum(Thresholds):
 
     def _end_blocks(self, state: State, sensor: Ints, interval_ms: Floats) -> None:
         clock = state["th_clock"][sensor]
-        epochs.record(state, sensor[clock > WARM_UP])
+        epochs.record(state, sensor[clock > WARM_UP], self.fleet)
         over = (clock == WARM_UP) | ((clock > WARM_UP) & (state["th_left"][sensor] <= 0))
         if over.any():
             ending = sensor[over]
@@ -227,6 +229,7 @@ class BlockMaximum(Thresholds):
     def renew(self, state: State, sensor: Ints, median: Floats, mad: Floats) -> None:
         """See `Thresholds.renew`: under the fleet's threshold again, where there is a fleet."""
         judged = (state["th_alpha"][sensor] > 0) & (state["th_clock"][sensor] >= WARM_UP)
+        self.start(state, sensor[~judged], median[~judged], mad[~judged])
         rows = sensor[judged]
         if not self.fleet.weight or not len(rows):
             return

@@ -40,6 +40,8 @@ ENOUGH_SENSORS = 10
 WEIGHTS = (2.0, 8.0, 30.0)
 """Trust in the fleet's tail as a number of excesses (a sensor has three of its own): at least, where it is not
 known how alike sensors are, and at most."""
+LONGEST_GAP = 255
+"""Blocks; what a byte of state holds."""
 MAD_VARIANCE = 1.5
 """Variance of the logarithm of a MAD, times the number of scores; 1.36 where they are bell-shaped."""
 NO_CAP = 1e6
@@ -57,7 +59,8 @@ class Calibration:
     percentile of the fleet) has its threshold to the fleet's. excess: mean depth of a sensor's largest block maxima
     beyond its own K-th largest; 1 if all sensors are alike. weight: how far to trust that, as a number of such
     excesses; 0 where nothing is known. blocks: block maxima that this comes from.
-    memory: steps that the running median looks back (H in `track`).
+    memory: steps that the running median looks back (H in `track`). gap: blocks whose scores look at some of the same
+    readings, and exceed a threshold together; 1 if each tells something new.
     """
 
     median: float
@@ -70,6 +73,7 @@ class Calibration:
     weight: float
     blocks: int
     memory: int = MEMORY
+    gap: int = 1
 
     @property
     def curve(self) -> DepthCurve:
@@ -87,7 +91,8 @@ class Calibration:
             r, y = (tuple(float(value) for value in plain[name]) for name in ("r", "y"))
             numbers = [float(plain[name]) for name in ("median", "mad", "block", "cap", "excess", "weight")]
             median, mad, block, cap, excess, weight = numbers
-            found = cls(median, mad, r, y, block, cap, excess, weight, int(plain["blocks"]), int(plain["memory"]))
+            counts = [int(plain[name]) for name in ("blocks", "memory", "gap")]
+            found = cls(median, mad, r, y, block, cap, excess, weight, *counts)
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"the thresholds' calibration cannot be read ({error}): train again") from error
         knots = np.array([r, y]) if len(r) == len(y) > 1 else np.zeros((2, 2))
@@ -105,17 +110,20 @@ def generic() -> Calibration:
     return Calibration(0.0, 0.5, tuple(r.tolist()), tuple(y.tolist()), float(np.log(BLOCK)), NO_CAP, 1.0, 0.0, 0)
 
 
-def calibrate(scores: Sequence[Floats], memory: int = MEMORY) -> Calibration:
+def calibrate(scores: Sequence[Floats], memory: int = MEMORY, seen: int = 1) -> Calibration:
     """Measure levels and tails on consecutive held-out scores, one array a sensor.
 
     scores: each (T,) at least 0, higher is more anomalous; NaN steps are left out. Short arrays and a single
     sensor do; with fewer than 16 blocks of 16 steps in all, tails are assumed and sensors must warm up alone.
-    memory: steps that the trackers look back; scores that look at many steps change slowly and need a long one.
+    memory: steps that the trackers look back; scores that look at many steps change slowly and need a long one. seen:
+    steps that a score looks at. The fleet's tail is that of all blocks, also where extremes come in groups: of levels a
+    short history tells little, and the first thresholds, a little high for it, make up for that.
     """
+    gap = min(max(1, -(-seen // BLOCK)), LONGEST_GAP)
     logs = [log_score(s[~np.isnan(s)]) for s in (np.asarray(score, np.float64) for score in scores)]
     logs = [x for x in logs if len(x)]
     if not logs:
-        return replace(generic(), memory=memory)
+        return replace(generic(), memory=memory, gap=gap)
     median = np.array([np.median(x) for x in logs])
     mad = np.array([max(float(np.median(np.abs(x - m))), FLATTEST) for x, m in zip(logs, median, strict=True)])
     level, spread = float(np.median(median)), float(np.median(mad))
@@ -123,11 +131,11 @@ def calibrate(scores: Sequence[Floats], memory: int = MEMORY) -> Calibration:
     maxima = [s[: len(s) // BLOCK * BLOCK].reshape(-1, BLOCK).max(axis=1) for s in steps]
     tail = _fit_curve(np.concatenate(steps), np.concatenate(maxima))
     if tail is None:
-        return replace(generic(), median=level, mad=spread, memory=memory)
+        return replace(generic(), median=level, mad=spread, memory=memory, gap=gap)
     r, y, block = tail
     cap, excess, weight = _differences(DepthCurve(r, y), maxima, block)
     knots = tuple(r.tolist()), tuple(y.tolist())
-    return Calibration(level, spread, *knots, block, cap, excess, weight, sum(map(len, maxima)), memory)
+    return Calibration(level, spread, *knots, block, cap, excess, weight, sum(map(len, maxima)), memory, gap)
 
 
 def _alike(mad: Floats, logs: Sequence[Floats]) -> Floats:

@@ -140,10 +140,11 @@ class Thresholds(ABC):
         """
 
     def renew(self, state: State, sensor: Ints, median: Floats, mad: Floats) -> None:  # noqa: B027
-        """Let sensors begin anew whose past was of other weights and another behaviour; called after `reseat`.
+        """Let sensors begin anew whose past says little of the scores to come; called after `reseat`.
 
         median, mad: (n,) of the log scores with the new weights, as training has measured them. What people said and
-        the cap on alerts stay. A method that borrows nothing from training goes on as it is.
+        the cap on alerts stay; a sensor that was not warm yet is now. A method that borrows nothing from training goes
+        on as it is.
         """
 
     @abstractmethod

@@ -30,16 +30,20 @@ SMALLEST_UNIT = 1e-3
 NEAR = 0.25
 """Relative distance within which a kept maximum is taken to be the score that feedback speaks of."""
 
+MOST_OVER = np.iinfo(np.uint16).max
+
 FIELDS: Fields = [
     ("th_floor", "<f4"),  # no threshold below this: feedback
     ("th_top", "<f4", (KEPT,)),  # largest block maxima of this epoch, falling
     ("th_length", "<i4"),  # blocks of this epoch when it is asked next
     ("th_left", "<i4"),  # blocks still to come until then
-    ("th_over", "<i4"),  # blocks of this epoch above the threshold
-    ("th_run", "<i4"),  # flagged blocks in a row
+    ("th_over", "<u2"),  # clusters of this epoch above the threshold; so many at most
+    ("th_run", "<u1"),  # flagged blocks in a row
     ("th_base", "<f4"),  # mean of the thresholds of the epochs before, normalised and without margin
     ("th_trust", "<f4"),  # block maxima that it is worth
     ("th_gone", "<f4", (KEPT,)),  # block maxima of this epoch that were confirmed to be anomalies
+    ("th_mine", "<f4"),  # the maximum of the cluster at hand
+    ("th_since", "<u1"),  # blocks since then, up to the gap
 ]
 
 
@@ -108,7 +112,7 @@ def _shortest(fleet: Fleet) -> int:
 
 def _open(state: State, sensor: Ints, length: Ints) -> None:
     state["th_length"][sensor] = state["th_left"][sensor] = length
-    state["th_top"][sensor] = state["th_gone"][sensor] = -np.inf
+    state["th_top"][sensor] = state["th_gone"][sensor] = state["th_mine"][sensor] = -np.inf
     state["th_over"][sensor] = 0
 
 
@@ -139,8 +143,13 @@ def set_limit(state: State, sensor: Ints, limit: Floats32, fleet: Fleet) -> None
     state["th_rate"][sensor] = -np.log(state["th_alpha"][sensor].astype(np.float64)) / depth
 
 
-def record(state: State, sensor: Ints) -> None:
-    """Learn the maximum of the block that ends now; of an episode only the first block."""
+def record(state: State, sensor: Ints, fleet: Fleet) -> None:
+    """Learn the maximum of the block that ends now; of an episode only the first block.
+
+    Of maxima less than `Fleet.apart` blocks apart the largest stands for all: extremes of scores that look at the same
+    readings come in clusters, and an alert is one cluster ("declustering"; Coles 2001, An Introduction to Statistical
+    Modeling of Extreme Values, section 5.3.2). Counted block by block, one bad hour would fill all K places.
+    """
     if not len(sensor):
         return
     peak, run = state["th_peak"][sensor], state["th_run"][sensor]
@@ -149,12 +158,27 @@ def record(state: State, sensor: Ints) -> None:
     state["th_began"][sensor] = 0
     state["th_run"][sensor] = np.where(flagged, np.minimum(run + 1, LONGEST_EPISODE), 0)
     state["th_left"][sensor] -= ~skipped
-    state["th_over"][sensor] += flagged & ~skipped
-    larger = np.flatnonzero(~skipped & (peak > state["th_top"][sensor, KEPT - 1]))
+    mine, since = state["th_mine"][sensor], state["th_since"][sensor].astype(np.int64) + 1
+    live = (since < fleet.apart(state["th_length"][sensor])) & (mine > -np.inf)
+    counts = flagged & ~skipped & ~(live & (mine > state["th_limit"][sensor]))
+    state["th_over"][sensor] += counts & (state["th_over"][sensor] < MOST_OVER)
+    state["th_since"][sensor] = np.minimum(since, fleet.gap)
+    larger = np.flatnonzero(~skipped & np.where(live, peak > mine, True))
     if len(larger):
         rows = sensor[larger]
-        ranked = np.sort(np.column_stack([state["th_top"][rows], peak[larger]]), axis=1)
-        state["th_top"][rows] = ranked[:, :0:-1]
+        state["th_mine"][rows], state["th_since"][rows] = peak[larger], 0
+        among = np.flatnonzero(peak[larger] > state["th_top"][rows, KEPT - 1])
+        _keep(state, rows[among], peak[larger[among]], np.where(live, mine, np.float32(np.nan))[larger[among]])
+
+
+def _keep(state: State, rows: Ints, peak: Floats32, instead: Floats32) -> None:
+    """Put maxima (n,) among the K largest, if they are; in the place of others of the same cluster, NaN for none."""
+    top = state["th_top"][rows]
+    kept = top == instead[:, None]
+    first = np.flatnonzero(kept.any(axis=1))
+    top[first, kept[first].argmax(axis=1)] = -np.inf
+    ranked = np.sort(np.column_stack([top, peak]), axis=1)
+    state["th_top"][rows] = ranked[:, :0:-1]
 
 
 def same(kept: Floats32, r: Floats32) -> Bools:

@@ -26,6 +26,8 @@ HALF_VARIANCE = 0.142
 HIGHER, LOWER = 0.6, 1.8
 """Units by which an epoch may raise what was known at most, anomalies in it being the likely cause; and by which it
 falls short of it by more than chance."""
+ROOM = 4
+"""An epoch has room for so many times K clusters."""
 SMALLEST_UNIT = 0.1
 """Maxima that are tied say nothing of their scatter."""
 DEEPEST_SPACING = 3.0
@@ -41,7 +43,16 @@ class Fleet:
         self.level, self.spread = known.median, known.mad
         self.block, self.cap = known.block, known.cap
         self.excess, self.weight = known.excess, known.weight
-        self.memory = known.memory
+        self.memory, self.gap = known.memory, known.gap
+
+    def apart(self, length: Ints) -> Ints:
+        """Blocks within which maxima are one cluster, in an epoch of so many blocks (n,).
+
+        Less than `gap` in a short one: with hardly more clusters than places the K-th largest would be no extreme, and
+        the fleet's tail says how extremes go on. Without a fleet much is added to a short epoch's anyway.
+        """
+        found: Ints = np.clip(length // (ROOM * KEPT), 1, self.gap)
+        return found if self.weight else np.full_like(found, self.gap)
 
     def threshold(self, alpha_b: Floats) -> Floats32:
         """Normalised score that a block's maximum exceeds with probability alpha_b (n,) in the fleet."""
