@@ -9,8 +9,8 @@ Three kinds of members look at the last values of a channel:
 Short windows see spikes, long ones see rhythms that break; the raw ones see levels, the normalised ones forms that no
 level explains, and the forecast what the window itself has promised. What each member says counts relative to what it
 says of held-out normal windows: above their middle, in units of the way from there to their 99th percentile. Members
-are put together by a power mean of logarithms, so that those that are sure are heard; above `loud` hardly any louder,
-so that none drowns the others.
+are put together by a power mean of logarithms, so that those that are sure are heard. Nothing bounds what a member
+says: thresholds lie where the greatest scores of a sensor lie, and faults above all of those must still differ.
 
 A channel's memory is a matrix, and all its distances are one product with the batch: the cost does not depend on how
 many sensors share it. With `shared`, one memory and one scale serve every channel: they fit any number of channels.
@@ -44,9 +44,9 @@ class MultiscaleConfig:
     """near, shape: lengths of the windows that each kind of member looks at.
 
     memory, remembered: windows remembered of a channel, and of all channels together, at most. recent: numbers of
-    patches that *missed* looks at. power, loud: of the mean over members, and the logarithm that a member comes near
-    but does not pass. top: share of the channels that make the score, those most surprised, at least one: a fault
-    seldom shows in all. coverage: share of normal values inside the band. patch to feedforward: the forecaster's.
+    patches that *missed* looks at. power: of the mean over members. top: share of the channels that make the score,
+    those most surprised, at least one: a fault seldom shows in all. coverage: share of normal values inside the band.
+    patch to feedforward: the forecaster's.
     """
 
     window: int
@@ -57,7 +57,6 @@ class MultiscaleConfig:
     remembered: int = 40_000
     recent: tuple[int, ...] = (1, 4, 16)
     power: float = 3.0
-    loud: float = 4.0
     top: float = 0.1
     coverage: float = 0.95
     patch: int = 8
@@ -124,7 +123,7 @@ class Multiscale(nn.Module):
     def score(self, windows: Tensor, steps: int) -> Scores:
         """Power mean, over the members, of the logarithm of their surprise; see `Model.score`."""
         said, expected = self._look(windows, steps)
-        part = together(self.surprise(said), self.config.power, self.config.loud)
+        part = together(self.surprise(said), self.config.power)
         most = part.topk(max(1, round(self.config.top * windows.shape[2])), dim=2).values.mean(dim=2)
         # Not less 1: the thresholds look at the logarithm of a score, which is then what the members said on average.
         return Scores(most.exp(), expected, expected - self.half_band, expected + self.half_band, part)
@@ -152,10 +151,9 @@ class Multiscale(nn.Module):
         return seen.flatten(0, 1)[None] if self.config.shared else seen.transpose(0, 1)
 
 
-def together(surprise: Tensor, power: float, loud: float) -> Tensor:
-    """The power mean over members (members, ...) of logarithms that come near `loud` and do not pass it."""
-    heard = loud * -torch.expm1(-surprise / loud)
-    return heard.pow(power).mean(dim=0).pow(1 / power)
+def together(surprise: Tensor, power: float) -> Tensor:
+    """The power mean over the first dimension, the members."""
+    return surprise.pow(power).mean(dim=0).pow(1 / power)
 
 
 def _within(lengths: Sequence[int], window: int) -> list[int]:

@@ -51,16 +51,16 @@ def kinds(model: Multiscale) -> list[str]:
 
 def only(*wanted: str) -> Way:
     """The members whose names begin with one of these."""
-    return lambda surprise, model: together(surprise[[name.startswith(wanted) for name in kinds(model)]], 3, 4)
+    return lambda surprise, model: together(surprise[[name.startswith(wanted) for name in kinds(model)]], 3)
 
 
 def without(*unwanted: str) -> Way:
     """All others."""
-    return lambda surprise, model: together(surprise[[not name.startswith(unwanted) for name in kinds(model)]], 3, 4)
+    return lambda surprise, model: together(surprise[[not name.startswith(unwanted) for name in kinds(model)]], 3)
 
 
 WAYS: Mapping[str, Way] = {
-    "the default": lambda surprise, _: together(surprise, 3, 4),
+    "the default": lambda surprise, _: together(surprise, 3),
     "without *near*": without("near"),
     "without *shape*": without("shape"),
     "without *missed* (no Transformer)": without("missed"),
@@ -69,10 +69,10 @@ WAYS: Mapping[str, Way] = {
     "*missed* alone (the Transformer)": only("missed"),
     "*missed* of one number of patches": without("missed 1"),
     "one length (64)": only("near 64", "shape 64", "missed 4"),
-    "power 2": lambda surprise, _: together(surprise, 2, 4),
-    "power 5": lambda surprise, _: together(surprise, 5, 4),
-    "as loud as they are": lambda surprise, _: surprise.pow(3).mean(dim=0).pow(1 / 3),
-    "cut off at 4": lambda surprise, _: surprise.clamp_max(4).pow(3).mean(dim=0).pow(1 / 3),
+    "power 2": lambda surprise, _: together(surprise, 2),
+    "power 5": lambda surprise, _: together(surprise, 5),
+    "held below 4": lambda surprise, _: together(4 * -torch.expm1(-surprise / 4), 3),
+    "cut off at 4": lambda surprise, _: together(surprise.clamp_max(4), 3),
 }
 
 
