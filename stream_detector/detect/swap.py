@@ -3,8 +3,9 @@
 Scores of two models are not on one scale. The windows at hand are scored with both; how the new scores lie to the
 old, on the very same readings, is how the level and spread of each sensor's threshold move.
 
-Where a sensor had left what the old weights knew, and the new ones know it as it is now, its past says nothing of the
-scores to come: they were of other weights, and of a change. It begins anew from what training measured.
+Where the new weights know a sensor as it is now, and the old ones never knew it (pretrained ones know none) or it had
+left what they knew, its past says little of the scores to come, and one window less than training measured. It then
+begins anew from that.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def reseat(table: SensorTable, buffers: Buffers, thresholds: Thresholds, old: Si
         before, after = (side.scorer.score(due).score for side in (old, new))
         thresholds.reseat(state, some, before, after)
         off, on = (_off(table, some, *one) for one in ((before, old), (after, new)))
-        _renew(table, thresholds, some[(off > UNUSUAL) & (np.abs(on) <= UNUSUAL)], new)
+        # Of a sensor that the old weights do not know, `off` is no number, and not usual either.
+        _renew(table, thresholds, some[~(off <= UNUSUAL) & (np.abs(on) <= UNUSUAL)], new)
         state["in_peak"][some] *= _factor(before, after)
     forget(table, thresholds, rows[~filled])
 

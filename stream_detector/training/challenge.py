@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ import torch
 
 from stream_detector.detect.detector import DetectorOptions
 from stream_detector.errors import DataError
-from stream_detector.models.artifact import Artifact
+from stream_detector.models.artifact import Artifact, SensorSeed
 from stream_detector.records import Readings
 from stream_detector.settings import Budget
 from stream_detector.training import sample, trial
@@ -175,13 +175,19 @@ def _outcomes(
     """The champion's, and the challenger's as if it had taken over from it where a worker could do so."""
     if champion is None:
         return None, Trial(challenger, options, over, pulse).run(faults)
-    running = Trial(champion, options, over, pulse)
+    running = Trial(_with_scales(champion, challenger), options, over, pulse)
     old = running.run(faults)
     if champion.model.config.window == challenger.model.config.window:
         running.succeed(challenger)
     else:
         running = Trial(challenger, options, over, pulse)
     return old, running.run(faults)
+
+
+def _with_scales(champion: Artifact, challenger: Artifact) -> Artifact:
+    """The champion with the scales of sensors that it was not trained on: a worker has long followed them."""
+    scales = {name: SensorSeed(seed.center, seed.spread) for name, seed in challenger.scaler.items()}
+    return replace(champion, scaler={**scales, **champion.scaler})
 
 
 def _compare_alarms(old: Outcome | None, new: Outcome, judged: Readings, budget: Budget, tolerance: float) -> _Answer:

@@ -1,10 +1,10 @@
 """Weights on trial: a real detector over recent readings, as they came and with faults planted in copies of them.
 
 The detector first takes in a lead, so that its thresholds stand where production would have them; weights that are to
-follow others take over in the middle of it, by the same swap that a worker makes, so that what a swap costs for a while
-is not held against them. The lead is the first half of the late readings, and
-earlier ones only where that is too short: what weights were trained on may be what is wrong with them. Every trial on
-the same readings plants the same faults. A fault is found when an incident opens in it and none opens there without
+follow others take over in the middle of it, when sensors that nobody knew are warm, by the same swap that a worker
+makes, so that what a swap costs for a while is not held against them. The lead is the first half of the late readings,
+and earlier ones only where that is too short: what weights were trained on may be what is wrong with them. Every trial
+on the same readings plants the same faults. A fault is found when an incident opens in it and none opens there without
 it, so that alarms everywhere find nothing. Knows nothing of who wins.
 """
 
@@ -81,7 +81,7 @@ def ground(early: History, late: Readings, window: int) -> Ground:
         np.concatenate([before.time_ms, settling.time_ms]),
         np.concatenate([before.values, settling.values]),
     )
-    lead = sample.tail(lead, max(LEAD_WINDOWS * window, WARM_UP + window))
+    lead = sample.tail(lead, max(LEAD_WINDOWS * window, 2 * (WARM_UP + window)))
     return Ground(lead[chosen[lead.sensor]], judged[chosen[judged.sensor]], early.sensor_ids)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pytest
 
 from stream_detector.detect.detector import Detector, DetectorOptions
 from stream_detector.detect.swap import UNUSUAL
@@ -72,12 +73,27 @@ def test_sensors_that_left_the_old_weights_begin_anew_from_the_new_ones() -> Non
 
 
 def test_weights_that_do_not_know_them_either_change_nothing() -> None:
-    """What is unusual for both says nothing of the past; nor does what one of them has never seen."""
+    """What is unusual for both says nothing of the past; nor do weights that have never seen them."""
     away = {0: 2 * UNUSUAL}
-    for old, new in ((knowing(away), knowing(away)), (replace(weights(), scaler={}), weights())):
+    for old, new in ((knowing(away), knowing(away)), (weights(), replace(weights(), scaler={}))):
         detector = at_work(old)
         detector.swap(new)
         assert (detector.table.state["th_own"][:SENSORS] == 1).all()
+
+
+@pytest.mark.parametrize("steps", [STEPS, 4 * WINDOW])
+def test_sensors_that_only_the_new_weights_know_begin_from_what_training_measured(steps: int) -> None:
+    """So it is when the first training follows pretrained weights; also of sensors that are not warm yet."""
+    detector = Detector(replace(weights(), scaler={}), OPTIONS)
+    detector.sensors(NAMES)
+    detector.step(readings(steps, 1))
+    detector.swap(weights())
+    state, seeds = detector.table.state, [weights().scaler[name] for name in NAMES]
+    assert state["th_center"][:SENSORS].tolist() == [seed.score_median for seed in seeds]
+    assert state["th_spread"][:SENSORS].tolist() == [seed.score_mad for seed in seeds]
+    wild = readings(4, 2, begin=steps)
+    wild.values[-SENSORS:] = 500.0
+    assert {alert.sensor_id for alert in detector.step(wild) if alert.event == "opened"} == set(NAMES)
 
 
 def test_a_sensor_that_begins_anew_goes_on_alerting_within_its_cap() -> None:
