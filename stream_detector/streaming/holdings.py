@@ -154,7 +154,8 @@ class Holdings:
 
     def save(self, steps: Sequence[Step], dirty: Mapping[str, Ints]) -> None:
         """Write what changed, one atomic script a partition; raises WriteRefusedError where another took over."""
-        rows = self._rows.changed(dirty)
+        partitions = [step.partition for step in steps]
+        rows = self._rows.changed(dirty, partitions)
         saves = []
         for step in steps:
             held = self.held[step.partition]
@@ -172,6 +173,7 @@ class Holdings:
                 )
             )
         self._store.save(saves)
+        self._rows.written(partitions)
         for step in steps:
             held = self.held[step.partition]
             held.step, held.gap = held.step + 1, False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import translate
 from itertools import chain, islice
 
@@ -75,6 +75,7 @@ class StoredRows:
     def __init__(self, profiles: Profiles, intake: Intake, store: Store) -> None:
         self._profiles, self._intake, self._store = profiles, intake, store
         self._waiting: dict[int, _Waiting] = {}
+        self._moved: set[int] = set()
         groups = [entry.match for entry in profiles.overrides.entries if entry.group]
         self._grouped = re.compile("|".join(map(translate, groups))) if groups else None
         intake.stored = self
@@ -100,12 +101,13 @@ class StoredRows:
         fleet.recall()
         self.settle()
         if not waiting.ids:
-            self.forget(partition)
+            self._waiting.pop(partition)
         return True
 
     def forget(self, partition: int) -> None:
         """What waits of a partition is somebody else's matter."""
         self._waiting.pop(partition, None)
+        self._moved.discard(partition)
 
     def waiting(self, partition: int | None = None) -> int:
         """How many sensors of a partition, or of all, are still in the store alone."""
@@ -186,19 +188,32 @@ class StoredRows:
             if digest != detector.writer.model.digest:
                 former = profiles.former(digest, detector.artifact.channels) if digest else None
                 detector.take_over(detector.sensors(ids, partition), former)
+                self._moved.add(partition)
         return count
 
-    def changed(self, dirty: Mapping[str, Ints]) -> dict[int, dict[str, Rows]]:
-        """The rows that changed, by partition and shape."""
+    def changed(self, dirty: Mapping[str, Ints], saved: Collection[int]) -> dict[int, dict[str, Rows]]:
+        """The rows that changed, by partition and shape.
+
+        saved: partitions that are about to be saved, with the word of today's weights: of those whose rows came back
+        from other ones all are written, whether a reading came or not.
+        """
         found: dict[int, dict[str, list[tuple[bytes, list[str], bytes]]]] = {}
-        for name, rows in dirty.items():
-            table, shape = self._profiles.fleet.detectors[name].table, self._profiles.shape(name)
+        moved = sorted(self._moved.intersection(saved))
+        for name, detector in self._profiles.fleet.detectors.items():
+            table, shape = detector.table, self._profiles.shape(name)
+            rows = dirty.get(name, np.zeros(0, np.int64))
+            if moved:
+                rows = np.union1d(rows, np.flatnonzero(np.isin(table.partition, moved)))
             for partition in np.unique(table.partition[rows]).tolist():
                 mine = rows[table.partition[rows] == partition]
                 ids = [table.ids[row] for row in mine.tolist()]
                 part = (table.layout(), ids, table.state_of(mine).tobytes())
                 found.setdefault(partition, {}).setdefault(shape, []).append(part)
         return {p: {shape: _joined(parts) for shape, parts in shapes.items()} for p, shapes in found.items()}
+
+    def written(self, partitions: Collection[int]) -> None:
+        """What `changed` gave is in the store now."""
+        self._moved.difference_update(partitions)
 
     def meta(self, partition: int, run: str, feedback: dict[str, int]) -> bytes:
         """What to keep of a partition beside its sensors."""

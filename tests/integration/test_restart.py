@@ -125,24 +125,33 @@ def test_one_reading_brings_one_sensor_back(settings: Settings) -> None:
 
 
 def test_other_weights_bring_all_back_at_once(settings: Settings, made: Made, tmp_path: Path) -> None:
-    """A partition is saved with one word of its weights: no row of others may be left behind."""
+    """A partition is saved with one word of its weights: no row of others may be left behind, nor in the store."""
     models = {channels: tmp_path / path.name for channels, path in made.items()}
     for channels, path in made.items():
         artifacts.load(path).save(models[channels])
     own = settings_for(settings.kafka.bootstrap_servers, settings.redis.url.get_secret_value(), "", models)
     settings = settings.model_copy(update={"detector": own.detector, "sensors": own.sensors})
-    messages = plant(SENSORS, 100, PARTITIONS).messages
-    send(settings, messages[:-30])
+    messages = plant(SENSORS, 300, PARTITIONS).messages
+    late = [next(one for one in reversed(messages) if one[0] == partition) for partition in range(PARTITIONS)]
+    send(settings, [one for one in messages if one not in late])
     run(settings)
     for path in models.values():
         one = artifacts.load(path)
         seeds = {**one.scaler, "another": next(iter(one.scaler.values()))}
         shutil.rmtree(path)
         Artifact(one.model, one.channels, seeds, one.calibration, one.trained_on).save(path)
-    send(settings, messages[-30:])
+    before = outcome(settings, PARTITIONS).states
+    send(settings, late)
     worker, waited = run(settings)
     assert waited >= 0 and worker.holdings.waiting == 0
-    assert sum(len(detector.table) for detector in worker._profiles.fleet.detectors.values()) == SENSORS
+    profiles = worker._profiles
+    here = {
+        (profiles.shape(name), sensor_id): detector.table.state_of(np.array([row])).tobytes()
+        for name, detector in profiles.fleet.detectors.items()
+        for row, sensor_id in enumerate(detector.table.ids)
+    }
+    assert len(here) == SENSORS and all(here[key] != before[key] for key in here)
+    assert outcome(settings, PARTITIONS).states == here
 
 
 def test_rows_that_are_gone_are_no_new_sensors(redis_url: str, topic: str) -> None:
