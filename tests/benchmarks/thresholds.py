@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -26,6 +27,8 @@ from stream_detector.settings import Budget
 PERIOD = 2000
 """Steps for one alert: an epoch of the default method is then 499 blocks, 7984 steps."""
 WARM, STEPS = 8000, 24_000
+SEEN = 128
+"""Readings that a score looks at, where scores overlap."""
 GAP = 10
 NOTES = """\
 What the numbers are limited by:
@@ -42,6 +45,8 @@ What the numbers are limited by:
   false ones fit under the same threshold: false / budget is below 1.
 - Swaps: a proportional change is followed exactly. Noise between old and new scores makes tails heavier; thresholds
   are lifted by what bell-shaped noise would do.
+- Scores that overlap: of their extremes one a cluster counts, so that one anomaly does not fill all K places. A fleet's
+  tail is still that of single blocks; its sensors exceed the budget by a fifth until their own past is long.
 - Sensors with much heavier tails than their fleet exceed the budget until their own past is long enough.
 """
 Stream = Callable[[np.random.Generator, int], Iterator[Floats]]
@@ -90,6 +95,20 @@ def steps(rng: np.random.Generator, n: int) -> Iterator[Floats]:
         yield np.exp(level + rng.standard_normal(n))
 
 
+def windowed(draw: Callable[[np.random.Generator, int], Floats], seen: int = SEEN) -> Stream:
+    """Root mean square of the latest draws: as the score of a window, which hardly differs from the next one's."""
+
+    def stream(rng: np.random.Generator, n: int) -> Iterator[Floats]:
+        past = deque(draw(rng, n) ** 2 for _ in range(seen))
+        total = np.sum(past, axis=0)
+        while True:
+            past.append(draw(rng, n) ** 2)
+            total = total + past[-1] - past.popleft()
+            yield np.sqrt(np.maximum(total, 1e-9) / seen)
+
+    return stream
+
+
 SHAPES: dict[str, Stream] = {
     "half-normal": iid(lambda rng, n: np.abs(rng.standard_normal(n))),
     "exponential": iid(lambda rng, n: rng.exponential(size=n)),
@@ -104,6 +123,12 @@ STREAMS: dict[str, Stream] = {
     "seasonal": seasonal,
     "random walk": walk,
     "steps": steps,
+}
+
+
+OVERLAPPING: dict[str, Stream] = {
+    "bell-shaped": windowed(lambda rng, n: rng.standard_normal(n)),
+    "Student t(4)": windowed(lambda rng, n: rng.standard_t(4, n)),
 }
 
 
@@ -201,6 +226,45 @@ def budgets(n: int) -> str:
         "late/early | z > 3 |"
     )
     return table(f"False alerts / budget, steps {WARM} to {STEPS}, {n} sensors, 1 per {PERIOD} readings", head, rows)
+
+
+def overlapping(n: int) -> str:
+    """False alerts as a multiple of the budget, and thresholds after an anomaly, where scores see the same readings."""
+    rows = []
+    for name, stream in OVERLAPPING.items():
+        source = stream(np.random.default_rng(1), 200)
+        held = list(np.array([next(source) for _ in range(600)]).T)
+        for title, seen in (("the largest of a cluster", SEEN), ("every block", 1)):
+            cells = []
+            for known in (held, []):
+                calibration = thresholds.calibrate(known, 40 * SEEN, seen)
+                run = Run(BlockMaximum(Budget.parse(f"1 per {PERIOD} readings"), calibration), thresholds.FIELDS, n)
+                found = count(run, stream, n, STEPS)
+                first, later = found[: WARM // 1000].sum(), found[WARM // 1000 :].sum()
+                cells += [f"{first / n / WARM * PERIOD:.2f}", f"{later / n / (STEPS - WARM) * PERIOD:.2f}"]
+            cells.append(f"{_after_one(stream, n, seen):.2f}")
+            rows.append(" | ".join([name, title, *cells]))
+    head = (
+        f"windows of {SEEN}, of what | maxima that count | fleet, steps 0-{WARM} | fleet, later | no fleet, 0-{WARM} | "
+        "no fleet, later | threshold after one anomaly |"
+    )
+    text = table("False alerts / budget of scores that overlap", head, rows)
+    return (
+        f"{text}\nThe last column: the threshold of a sensor without a fleet after {WARM} steps, an anomaly of 96 steps and "
+        "100 times the score among its first, as a multiple of what it is without; median.\n"
+    )
+
+
+def _after_one(stream: Stream, n: int, seen: int) -> float:
+    """How much higher a threshold (in scores) is for one long anomaly in the past; the median sensor's."""
+    limits = []
+    for factor in (1.0, 100.0):
+        method = BlockMaximum(Budget.parse(f"1 per {PERIOD} readings"), thresholds.calibrate([], 40 * SEEN, seen))
+        run, source = Run(method, thresholds.FIELDS, n), stream(np.random.default_rng(2), n)
+        for t in range(WARM):
+            out, _ = run.step(next(source) * (factor if 400 <= t < 496 else 1.0))
+        limits.append(out.threshold)
+    return float(np.median(limits[1] / limits[0]))
 
 
 def scaling(n: int) -> str:
@@ -324,7 +388,7 @@ def main() -> None:
         f"python tests/benchmarks/thresholds.py --output tests/benchmarks/thresholds.md --sensors {options.sensors}"
     )
     parts = [f"# Thresholds\n\n`{command}`, {date.today()}, {platform.machine()}.\n", NOTES]
-    for part in (budgets, scaling, recall, swap, cold):
+    for part in (budgets, overlapping, scaling, recall, swap, cold):
         parts.append(part(200 if part is scaling else options.sensors))
         print(parts[-1], flush=True)
     parts.append(speed())

@@ -732,6 +732,17 @@ def test_one_long_anomaly_takes_one_of_the_places_for_the_largest() -> None:
     assert clustered["th_limit"][0] < 2 * short["th_limit"][0] < each["th_limit"][0]
 
 
+def test_scores_that_look_at_the_same_readings_keep_the_budget() -> None:
+    """Root mean squares of 128 readings: an extreme lasts for many steps, and is one alert."""
+    n, period, seen = 150, 1000, 128
+    noise = np.random.default_rng(4).standard_normal((9000 + seen, n)) ** 2
+    total = np.cumsum(noise, axis=0)
+    scores = np.sqrt((total[seen:] - total[:-seen]) / seen)
+    fleet = Fleet(n, f"1 per {period} readings", thresholds.calibrate([], memory=40 * seen, seen=seen))
+    told = alerts(fleet.run(scores).anomalous[3000:])
+    assert 0.6 < told.mean() / 6 < 1.3
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     maxima=arrays(np.float32, st.integers(1, 60), elements=st.floats(-4, 30, width=32)),
