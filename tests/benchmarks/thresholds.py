@@ -250,7 +250,7 @@ def overlapping(n: int) -> str:
     )
     text = table("False alerts / budget of scores that overlap", head, rows)
     return (
-        f"{text}\nLast column: the threshold of a sensor without a fleet after {WARM} steps, with an anomaly of 96 steps "
+        f"{text}\nLast column: the threshold of a sensor without a fleet after {WARM} steps, an anomaly of 96 steps "
         "and 100 times the score among its first, as a multiple of what it is without; median.\n"
     )
 
