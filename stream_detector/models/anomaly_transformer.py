@@ -17,8 +17,10 @@ Where this departs from the published code, and why:
   and a weight has a least value.
 - Windows are cropped by chance while training, since a score may have to do with a shorter one.
 - The prior is computed at distances up to `REACH` alone: beyond it is too small for a float32 to tell from nothing.
-- For a score the last layer's values are mixed at the last step alone. The discrepancy is needed of all steps, for the
-  softmax. Tests hold both against the plain computation.
+- A score is the mean weighted error of some recent steps, in the channels where it is greatest, and not that of one
+  step in all: what is wrong for a while, in a few channels, is then told from a noisy step.
+- Where one step is scored the last layer's values are mixed at the last step alone. The discrepancy is needed of all
+  steps, for the softmax. Tests hold both against the plain computation.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from stream_detector.models.channels import most
 from stream_detector.models.embedding import TokenEmbedding, positions
 from stream_detector.models.interface import Scores
 from stream_detector.models.prefixes import by_window, cropped, ending_at_each
@@ -49,6 +52,8 @@ class AnomalyTransformerConfig:
     """width, layers, heads, feedforward: shape of the network; the defaults are meant for a small CPU.
 
     weight: of the discrepancy in the loss. temperature: what the discrepancy is multiplied with before its softmax.
+    recent: steps whose weighted errors are averaged into a score. top: share of the channels that make it, those with
+    the greatest, at least one; with 1 and 1.0 it is the published score.
     coverage: share of normal values inside the band.
     """
 
@@ -60,6 +65,8 @@ class AnomalyTransformerConfig:
     feedforward: int = 64
     weight: float = 3.0
     temperature: float = 0.1
+    recent: int = 16
+    top: float = 0.1
     coverage: float = 0.95
 
 
@@ -72,10 +79,12 @@ class AnomalyTransformerPaperConfig(AnomalyTransformerConfig):
     heads: int = 8
     feedforward: int = 512
     temperature: float = 50.0
+    recent: int = 1
+    top: float = 1.0
 
 
 class AnomalyTransformer(nn.Module):
-    """Reconstructs scaled windows (B, T, C), and weighs the error of the last step by where attention looks."""
+    """Reconstructs scaled windows (B, T, C), and weighs the errors of the last steps by where attention looks."""
 
     name: ClassVar[str] = "anomaly-transformer"
     half_band: Tensor
@@ -133,22 +142,25 @@ class AnomalyTransformer(nn.Module):
         self.half_band.copy_(torch.quantile(torch.cat(found)[:, 0], self.config.coverage, dim=0))
 
     def score(self, windows: Tensor, steps: int) -> Scores:
-        """Mean over the channels of the weighted squared error, unweighted where the window has one step only.
+        """Weighted squared errors of the recent steps, averaged; unweighted where the window has one step only.
 
         The expectation is the reconstruction, the contribution of a channel its weighted squared error. With several
         steps the softmax is over the T - steps + 1 of each step's own window. See `Model.score`.
         """
         found = [self._last(part) for part in torch.split(ending_at_each(windows, steps), PART)]
-        expected, weight = (by_window(torch.cat(parts), len(windows), steps) for parts in zip(*found, strict=True))
-        error = (expected - windows[:, -steps:]).square() * weight[..., None]
-        return Scores(error.mean(dim=2), expected, expected - self.half_band, expected + self.half_band, error)
+        expected, error = (by_window(torch.cat(parts), len(windows), steps) for parts in zip(*found, strict=True))
+        return Scores(
+            most(error, self.config.top), expected, expected - self.half_band, expected + self.half_band, error
+        )
 
     def _last(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruction (B, C) and weight (B,) of the last step of windows (B, T, C)."""
-        reconstructed, associations = self._run(windows, last=True)
+        """Reconstruction of the last step of windows (B, T, C), and the recent steps' weighted error: (B, C) both."""
+        reconstructed, associations = self._run(windows, last=self.config.recent == 1)
         apart = torch.stack([discrepancy(series, prior) for series, prior in associations]).sum(dim=0)
-        weight = (-self.config.temperature * apart).log_softmax(dim=1)[:, -1]
-        return reconstructed[:, 0], weight.clamp_min(FAINTEST).exp()
+        last = slice(-min(self.config.recent, windows.shape[1]), None)
+        weight = (-self.config.temperature * apart).log_softmax(dim=1)[:, last].clamp_min(FAINTEST).exp()
+        error = (reconstructed[:, last] - windows[:, last]).square() * weight[..., None]
+        return reconstructed[:, -1], error.mean(dim=1)
 
 
 class AnomalyTransformerPaper(AnomalyTransformer):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stream_detector.models.channels import most
 from stream_detector.models.interface import Scores
 
 LEAST_DEVIATION = 1e-3
@@ -59,10 +60,9 @@ class Baseline(nn.Module):
     def score(self, windows: Tensor, steps: int) -> Scores:
         """Mean surprise of the most surprised channels; see `Model.score`."""
         surprise = self.surprise(windows, steps) / self.usual
-        most = surprise.topk(max(1, round(TOP * windows.shape[2])), dim=2).values.mean(dim=2)
         mean, deviation = _moments(windows, steps)
         half = self.half_band * deviation
-        return Scores(most, mean, mean - half, mean + half, surprise)
+        return Scores(most(surprise, TOP), mean, mean - half, mean + half, surprise)
 
 
 def trailing(windows: Tensor, steps: int, length: int) -> Tensor:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from stream_detector.models import look_back
+from stream_detector.models.channels import most
 from stream_detector.models.interface import Scores
 
 LEAST_ERROR = 1e-2
@@ -132,13 +133,12 @@ class Encoder(nn.Module):
 
     def score(self, windows: Tensor, steps: int) -> Scores:
         """Mean surprise in the most surprised channels, about 3 when all is normal; see `Model.score`."""
-        _T, C = windows.shape[1:]
         expected = self.forward(windows)
         surprise = (self._errors(expected, windows, steps).abs() / self.usual).mean(dim=2)
         part = surprise + self.config.lasting * self._lasting(expected, windows, steps)
-        most = part.topk(max(1, round(self.config.top * C)), dim=2).values.mean(dim=2)
+        score = most(part, self.config.top)
         middle = self._of_longest(expected, steps)
-        return Scores(most, middle, middle - self.half_band, middle + self.half_band, part)
+        return Scores(score, middle, middle - self.half_band, middle + self.half_band, part)
 
     def _lasting(self, expected: Tensor, windows: Tensor, steps: int) -> Tensor:
         """Root mean square, over the recent steps, of the greater of one-step error and value: (B, steps, C)."""

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from stream_detector.models.baseline import trailing
+from stream_detector.models.channels import most
 from stream_detector.models.forecaster import SEQUENCES, Forecaster
 from stream_detector.models.interface import Scores
 from stream_detector.models.memory import Memory
@@ -124,9 +125,9 @@ class Multiscale(nn.Module):
         """Power mean, over the members, of the logarithm of their surprise; see `Model.score`."""
         said, expected = self._look(windows, steps)
         part = together(self.surprise(said), self.config.power)
-        most = part.topk(max(1, round(self.config.top * windows.shape[2])), dim=2).values.mean(dim=2)
+        score = most(part, self.config.top).exp()
         # Not less 1: the thresholds look at the logarithm of a score, which is then what the members said on average.
-        return Scores(most.exp(), expected, expected - self.half_band, expected + self.half_band, part)
+        return Scores(score, expected, expected - self.half_band, expected + self.half_band, part)
 
     def surprise(self, said: Tensor) -> Tensor:
         """Logarithms (members, B, S, C) of how far above its middle is what each member said, in spans; at least 0."""

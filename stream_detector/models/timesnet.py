@@ -15,7 +15,9 @@ mean squared error. Where this departs from the published code, and why:
 - Two frequencies of the same period (T // f) are folded once, with the sum of their weights.
 - A period whose weight is below what float32 can tell from nothing is left out. Softmax of amplitudes is sharp: often
   two of five are.
-- For a score only the last step is needed: the last block computes its second Inception there alone, and its first one
+- A score is the mean error of some recent steps, in the channels where it is greatest, and not that of one step in all:
+  what is wrong for a while, in a few channels, is then told from a noisy step.
+- Where one step is needed: the last block computes its second Inception there alone, and its first one
   where the second one looks. Tests hold all four against the plain computation.
 """
 
@@ -29,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stream_detector.models.channels import most
 from stream_detector.models.embedding import TokenEmbedding, positions
 from stream_detector.models.inception import Inception, around, convolve
 from stream_detector.models.interface import Scores
@@ -49,8 +52,10 @@ PART = 64
 class TimesNetConfig:
     """width, feedforward: channels of the planes before and between the Inceptions. layers: blocks.
 
-    periods: frequencies that a block takes, at most. kernels: convolutions of an Inception. coverage: share of normal
-    values inside the band. The defaults are meant for a small CPU.
+    periods: frequencies that a block takes, at most. kernels: convolutions of an Inception. recent: steps whose errors
+    are averaged into a score. top: share of the channels that make it, those with the greatest errors, at least one;
+    with 1 and 1.0 it is the published score. coverage: share of normal values inside the band. The defaults are meant
+    for a small CPU.
     """
 
     window: int
@@ -61,6 +66,8 @@ class TimesNetConfig:
     periods: int = 3
     kernels: int = 6
     dropout: float = 0.0
+    recent: int = 16
+    top: float = 0.1
     coverage: float = 0.95
 
 
@@ -72,10 +79,12 @@ class TimesNetPaperConfig(TimesNetConfig):
     feedforward: int = 64
     periods: int = 5
     dropout: float = 0.1
+    recent: int = 1
+    top: float = 1.0
 
 
 class TimesNet(nn.Module):
-    """Reconstructs scaled windows (B, T, C); the squared error of the last step is its score."""
+    """Reconstructs scaled windows (B, T, C); the squared error of the last steps is the score."""
 
     name: ClassVar[str] = "timesnet"
     half_band: Tensor
@@ -130,11 +139,15 @@ class TimesNet(nn.Module):
         self.half_band.copy_(torch.quantile(torch.cat(found)[:, 0], self.config.coverage, dim=0))
 
     def score(self, windows: Tensor, steps: int) -> Scores:
-        """Mean over the channels of the squared error; expected is the reconstruction; see `Model.score`."""
+        """Squared errors of the recent steps, averaged; expected is the reconstruction; see `Model.score`."""
         seen = ending_at_each(windows, steps)
-        expected = by_window(self._reconstruct(seen, last=True)[:, 0], len(windows), steps)
-        error = (expected - windows[:, -steps:]).square()
-        return Scores(error.mean(dim=2), expected, expected - self.half_band, expected + self.half_band, error)
+        reconstructed = self._reconstruct(seen, last=self.config.recent == 1)
+        expected = by_window(reconstructed[:, -1], len(windows), steps)
+        last = slice(-min(self.config.recent, seen.shape[1]), None)
+        error = by_window((reconstructed[:, last] - seen[:, last]).square().mean(dim=1), len(windows), steps)
+        return Scores(
+            most(error, self.config.top), expected, expected - self.half_band, expected + self.half_band, error
+        )
 
 
 class TimesNetPaper(TimesNet):

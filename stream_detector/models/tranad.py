@@ -18,6 +18,8 @@ Where this departs from the published code, and why:
   without it: the second decoder learns to reconstruct in phase 2 too, as in the published code.
 - The second decoder learns phase 1 (O2) with and without the contest, as in the paper.
 - Feedforward layers there are linear by mistake, here leaky; a score belongs to its own step, not to the next.
+- A score is the mean error of some recent steps, in the channels where it is greatest, and not that of one step in all:
+  what is wrong for a while, in a few channels, is then told from a noisy step.
 - The paper's meta-learning is left out, as it is in the published code.
 - As published, a step is as wide as twice the channels, with a head for each: 2 for one channel. Small models first map
   a step to a width of their own.
@@ -34,6 +36,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from stream_detector.models.channels import most
 from stream_detector.models.embedding import positions
 from stream_detector.models.interface import Scores
 from stream_detector.models.prefixes import by_window, ending_at_each
@@ -51,6 +54,8 @@ class TranAdConfig:
     width, heads: of a step inside the network; 0 for twice the channels, and for as many heads as channels. dropout:
     while training. contest: whether the second decoder learns to fail in phase 2. begun: how many epochs further the
     weights of the loss are than the training; with 0 the first epoch, often the only one, teaches no phase 2.
+    recent: steps whose errors are averaged into a score, at most all of the context but the first. top: share of the
+    channels that make it, those with the greatest errors, at least one; with 1 and 1.0 it is the published score.
     coverage: share of normal values inside the band.
     """
 
@@ -63,6 +68,8 @@ class TranAdConfig:
     dropout: float = 0.0
     contest: bool = False
     begun: int = 1
+    recent: int = 16
+    top: float = 0.1
     coverage: float = 0.95
 
 
@@ -76,6 +83,8 @@ class TranAdPaperConfig(TranAdConfig):
     dropout: float = 0.1
     contest: bool = True
     begun: int = 0
+    recent: int = 1
+    top: float = 1.0
 
 
 class TranAd(nn.Module):
@@ -194,10 +203,11 @@ class TranAd(nn.Module):
         self.half_band.copy_(torch.quantile(error, self.config.coverage, dim=0))
 
     def score(self, windows: Tensor, steps: int) -> Scores:
-        """Mean over channels and phases of the squared error, in units of the training's range; see `Model.score`.
+        """Mean over phases and recent steps of the squared error, in units of the training's range; see `Model.score`.
 
-        The expectation is O1, as O2hat may have learned to fail. The contribution of a channel is the mean of its two
-        squared errors. In phase 2 the decoder works for the last step alone, which is all that is scored.
+        The expectation is O1, as O2hat may have learned to fail. The contribution of a channel is its mean squared
+        error; the channels with the greatest make the score. Where one step counts, the decoder of phase 2 works for
+        that alone.
         """
         B, T, _C = windows.shape
         recent = ending_at_each(windows[:, -(self.config.context + steps - 1) :], steps)
@@ -205,11 +215,14 @@ class TranAd(nn.Module):
             # Without any step before, the past is what is usual.
             recent = functional.pad(recent, (0, 0, 1, 0))
         ranged = self._ranged(recent)
-        first, again = self._phases(ranged, last=True)
-        asked = ranged[:, -1]
-        error = by_window(((first[:, -1] - asked).square() + (again[:, -1] - asked).square()) / 2, B, steps)
+        first, again = self._phases(ranged, last=self.config.recent == 1)
+        last = slice(-min(self.config.recent, first.shape[1]), None)
+        both = [(phase[:, last] - ranged[:, 1:][:, last]).square().mean(dim=1) for phase in (first, again)]
+        error = by_window(torch.stack(both).mean(dim=0), B, steps)
         expected = by_window(first[:, -1] * self.span + self.least, B, steps)
-        return Scores(error.mean(dim=2), expected, expected - self.half_band, expected + self.half_band, error)
+        return Scores(
+            most(error, self.config.top), expected, expected - self.half_band, expected + self.half_band, error
+        )
 
 
 class TranAdPaper(TranAd):

@@ -33,11 +33,13 @@ from stream_detector.models.artifact import build
 
 WINDOW, CHANNELS, BATCH, THREADS, ROUNDS, SECONDS = 100, 38, 64, 2, 5, 1.5
 SIZE = {"width": 64, "layers": 2, "heads": 4, "feedforward": 128}
+PUBLISHED = {"recent": 1, "top": 1.0}
+"""A score of one step, over all channels."""
 CONFIGS: dict[str, dict[str, Any]] = {
     "encoder": SIZE,
-    "anomaly-transformer": {**SIZE, "temperature": 1.0},
-    "tranad": {key: value for key, value in SIZE.items() if key != "layers"},
-    "timesnet": {"width": 64, "feedforward": 64, "layers": 2, "periods": 5},
+    "anomaly-transformer": {**SIZE, "temperature": 1.0, **PUBLISHED},
+    "tranad": {key: value for key, value in SIZE.items() if key != "layers"} | PUBLISHED,
+    "timesnet": {"width": 64, "feedforward": 64, "layers": 2, "periods": 5, **PUBLISHED},
 }
 Score = Callable[[Tensor], Tensor]
 """Windows (B, T, C) to the score of each one's last step (B,)."""

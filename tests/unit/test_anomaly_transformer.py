@@ -117,17 +117,19 @@ def test_the_prior_s_parameters_learn_from_the_discrepancy_alone() -> None:
         assert model.get_parameter("layers.1.query.weight").grad is not None
 
 
-def test_a_score_is_the_plain_one() -> None:
-    """Squared error of the last step times its share in the softmax of negative discrepancies: equation 6."""
-    model, windows = small(), torch.randn(6, 12, 2)
+@pytest.mark.parametrize(("recent", "top"), [(1, 1.0), (5, 1.0), (16, 0.5)])
+def test_a_score_is_the_plain_one(recent: int, top: float) -> None:
+    """Squared error times the share in the softmax of negative discrepancies (equation 6), of the recent steps."""
+    model, windows = small(recent=recent, top=top), torch.randn(6, 12, 2)
     with torch.inference_mode():
         reconstructed, associations = model._run(windows, last=False)
         apart = torch.stack([discrepancy(s, p) for s, p in associations]).sum(dim=0)
-        wanted = (-0.1 * apart).softmax(dim=1)[:, -1] * (reconstructed - windows)[:, -1].square().mean(dim=1)
+        weighted = (-0.1 * apart).softmax(dim=1)[..., None] * (reconstructed - windows).square()
+        wanted = weighted[:, -recent:].mean(dim=1)
         found = model.score(windows, 1)
-    torch.testing.assert_close(found.score[:, 0], wanted)
+    torch.testing.assert_close(found.score[:, 0], wanted.mean(dim=1) if top == 1.0 else wanted.amax(dim=1))
     torch.testing.assert_close(found.expected[:, 0], reconstructed[:, -1])
-    torch.testing.assert_close(found.contribution.mean(dim=2), found.score)
+    torch.testing.assert_close(found.contribution[:, 0], wanted)
 
 
 def test_the_published_temperature_leaves_no_score_at_nothing() -> None:

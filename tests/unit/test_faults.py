@@ -14,6 +14,7 @@ from stream_detector.models.encoder import Encoder, EncoderConfig
 from stream_detector.models.timesnet import TimesNet, TimesNetConfig
 from stream_detector.models.tranad import TranAd, TranAdConfig
 from tests.benchmarks import faults
+from tests.benchmarks.mended import PUBLISHED
 from tests.benchmarks.mended import adjusted, f1
 
 T, C = 40, 2
@@ -94,8 +95,8 @@ def test_one_window_has_the_periods_of_its_batch() -> None:
 @pytest.mark.parametrize(
     ("fault", "model", "config"),
     [
-        (faults.WholeWindows, AnomalyTransformer, AnomalyTransformerConfig(T, C)),
-        (faults.WholeWindowsTimesNet, TimesNet, TimesNetConfig(T, C)),
+        (faults.WholeWindows, AnomalyTransformer, AnomalyTransformerConfig(T, C, **PUBLISHED)),
+        (faults.WholeWindowsTimesNet, TimesNet, TimesNetConfig(T, C, **PUBLISHED)),
     ],
 )
 def test_whole_windows_score_with_later_steps(fault: type[Any], model: type[Any], config: Any) -> None:
@@ -110,7 +111,7 @@ def test_whole_windows_score_with_later_steps(fault: type[Any], model: type[Any]
 
 def test_sharp_weights_go_below_the_least() -> None:
     """With a temperature of 50 as published; with a mild one they are the mended model's."""
-    mild = AnomalyTransformerConfig(T, C)
+    mild = AnomalyTransformerConfig(T, C, **PUBLISHED)
     torch.testing.assert_close(
         made(faults.SharpWeights, mild).score(windows(), 1).score,
         made(AnomalyTransformer, mild).score(windows(), 1).score,

@@ -18,10 +18,10 @@ def sine(period: float, steps: int = 96) -> Tensor:
     return torch.sin(2 * math.pi * torch.arange(steps) / period)[None, :, None]
 
 
-def small(window: int = 24, channels: int = 2, **more: int) -> TimesNet:
+def small(window: int = 24, channels: int = 2, **more: float) -> TimesNet:
     """Fresh weights, always the same."""
     torch.manual_seed(0)
-    made = TimesNet(TimesNetConfig(window, channels, width=4, feedforward=4, layers=2, kernels=3, **more))
+    made = TimesNet(TimesNetConfig(window, channels, width=4, feedforward=4, layers=2, kernels=3, **more))  # type: ignore[arg-type]
     made.train(False)
     return made
 
@@ -84,12 +84,22 @@ def test_a_sum_of_convolutions_is_one(H: int, W: int) -> None:
 
 def test_the_last_step_alone_is_the_last_of_all() -> None:
     """What is left out for a score makes no difference."""
-    made, windows = small(), torch.randn(9, 24, 2)
+    made, windows = small(recent=1, top=1.0), torch.randn(9, 24, 2)
     with torch.inference_mode():
         whole, last = made._reconstruct(windows, last=False), made._reconstruct(windows, last=True)
         torch.testing.assert_close(last, whole[:, -1:], rtol=1e-4, atol=1e-5)
         found = made.score(windows, 1)
     torch.testing.assert_close(found.score[:, 0], (whole - windows)[:, -1].square().mean(dim=1), rtol=1e-3, atol=1e-5)
+
+
+def test_a_score_is_the_error_of_the_recent_steps_where_it_is_greatest() -> None:
+    """Mean over 16 steps; of the two channels one counts."""
+    made, windows = small(), torch.randn(9, 24, 2)
+    with torch.inference_mode():
+        error = (made.forward(windows) - windows)[:, -16:].square().mean(dim=1)
+        found = made.score(windows, 1)
+    torch.testing.assert_close(found.score[:, 0], error.amax(dim=1), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(found.contribution[:, 0], error, rtol=1e-3, atol=1e-5)
 
 
 def test_several_steps_are_scored_one_at_a_time() -> None:

@@ -33,7 +33,7 @@ class Last(nn.Module):
 
 def test_both_phases_by_hand() -> None:
     """Phase 1 sees a focus of zeros, phase 2 the squared errors of phase 1, one step later; the score is their mean."""
-    made = model(channels=1)
+    made = model(channels=1, recent=1)
     # Nothing but the focus reaches the encoder's memory, and the head passes the first number of a step on.
     made.embed = nn.Identity()
     made.position = torch.zeros(5, 2)
@@ -51,7 +51,20 @@ def test_both_phases_by_hand() -> None:
     made.least, made.span = torch.zeros(1), torch.ones(1)
     score = made.score(windows, 1).score[0, 0]
     wanted = ((0.25 - 0.7) ** 2 + (0.5 + (0.25 - 0.9) ** 2 - 0.7) ** 2) / 2
-    assert float(score) == pytest.approx(wanted, rel=1e-5)
+    assert score.item() == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("recent", [2, 5, 16])
+def test_a_score_is_the_error_of_the_recent_steps_where_it_is_greatest(recent: int) -> None:
+    """Of the four channels one counts; of the context of six steps the first is not reconstructed."""
+    made, windows = model(channels=4, recent=recent), torch.randn(3, 16, 4).clamp(-2, 2)
+    ranged = made._ranged(windows)
+    asked = ranged[:, 1:]
+    with torch.inference_mode():
+        error = sum((one - asked).square() for one in made.forward(ranged))[:, -recent:].mean(dim=1) / 2  # type: ignore[index]
+        found = made.score(windows, 1)
+    torch.testing.assert_close(found.score[:, 0], error.amax(dim=1))
+    torch.testing.assert_close(found.contribution[:, 0], error)
 
 
 def test_it_does_not_see_what_it_reconstructs() -> None:
