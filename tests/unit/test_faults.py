@@ -14,8 +14,7 @@ from stream_detector.models.encoder import Encoder, EncoderConfig
 from stream_detector.models.timesnet import TimesNet, TimesNetConfig
 from stream_detector.models.tranad import TranAd, TranAdConfig
 from tests.benchmarks import faults
-from tests.benchmarks.mended import PUBLISHED
-from tests.benchmarks.mended import adjusted, f1
+from tests.benchmarks.mended import PUBLISHED, adjusted, f1
 
 T, C = 40, 2
 
