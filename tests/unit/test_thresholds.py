@@ -408,6 +408,23 @@ def test_nothing_begins_anew_without_a_fleet_to_begin_from() -> None:
     assert alone.state.tobytes() == before.tobytes()
 
 
+def test_a_swap_holds_thresholds_to_what_the_new_fleet_allows() -> None:
+    """A change that the old weights did not know has raised them; what a person has said of one stays."""
+    draw = SHAPES["exponential"]
+    fleet = Fleet(3, "1 per 1000 readings", fleet_of(draw))
+    scores = draw(np.random.default_rng(15), (2000, 3))
+    fleet.run(scores)
+    assert (fleet.state["th_own"] == 1).all()
+    before = fleet.state["th_limit"].copy()
+    fleet.state["th_limit"][1:] = fleet.state["th_base"][1:] = 300.0
+    fleet.state["th_floor"][2] = 300.0
+    at_hand = scores[-32:].T
+    fleet.method.reseat(fleet.state, fleet.sensor, at_hand, at_hand)
+    assert isinstance(fleet.method, BlockMaximum)
+    highest = fleet.method.fleet.highest(np.array([BLOCK / 1000]))[0]
+    np.testing.assert_array_equal(fleet.state["th_limit"], [before[0], highest, 300.0])
+
+
 def test_a_sensor_that_is_not_warm_yet_need_not_be() -> None:
     """Training knows its level: it is judged as a new sensor that training knows."""
     draw = SHAPES["exponential"]

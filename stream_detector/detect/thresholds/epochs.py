@@ -122,7 +122,8 @@ def refer(state: State, sensor: Ints, scatter: Floats, fleet: Fleet) -> None:
     scatter: (n,) MAD of new scores about what the old ones let expect, in MADs of the new ones. Bell-shaped scatter s
     on an exponential tail whose unit of depth is u lifts its quantiles by s^2 / 2u; own thresholds lie so much above
     their base, by 3 u at most, until their past is asked next. The base stays: were it lifted too, thresholds of
-    sensors whose weights are refreshed every few hours would rise and rise.
+    sensors whose weights are refreshed every few hours would rise and rise. Both are held to what this fleet allows: a
+    change that the old weights did not know has raised them, and would hide what comes after it.
     """
     judged = (state["th_alpha"][sensor] > 0) & (state["th_clock"][sensor] >= WARM_UP)
     borrowed = judged & (state["th_own"][sensor] == 0)
@@ -132,7 +133,10 @@ def refer(state: State, sensor: Ints, scatter: Floats, fleet: Fleet) -> None:
     depth = fleet.curve.depth(limit)
     unit = np.maximum(fleet.curve.score(depth + 0.5) - fleet.curve.score(depth - 0.5), SMALLEST_UNIT)
     lift = np.minimum((BELL * np.minimum(scatter[kept], 1)) ** 2 / (2 * unit), 3 * unit).astype(np.float32)
-    set_limit(state, own, np.maximum(limit, state["th_base"][own] + lift), fleet)
+    highest = fleet.highest(BLOCK * state["th_alpha"][own].astype(np.float64))
+    base = state["th_base"][own] = np.minimum(state["th_base"][own], highest)
+    limit = np.maximum(np.minimum(limit, highest), base + lift)
+    set_limit(state, own, np.maximum(limit, state["th_floor"][own]), fleet)
 
 
 def set_limit(state: State, sensor: Ints, limit: Floats32, fleet: Fleet) -> None:
