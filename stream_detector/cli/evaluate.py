@@ -51,7 +51,11 @@ def evaluate(
     ] = "multiscale",
     baselines: Annotated[bool, typer.Option("--baselines", help=f"also {', '.join(BASELINES)}")] = False,
     train: Annotated[
-        str, typer.Option(help="prefix: learn from the first rows of each series; none: use weights as they are")
+        str,
+        typer.Option(
+            help="prefix: learn from the first rows of each series; none: begin with weights that come with the "
+            "program, and learn from what has passed of the series"
+        ),
     ] = "prefix",
     output: Annotated[
         Path | None,
@@ -112,11 +116,11 @@ def _run(
 
 
 def _facts(plan: Plan, processes: int) -> dict[str, str]:
-    trained = {"prefix": "each series' first rows", "none": "nothing of the series"}[plan.training]
+    trained = {"prefix": "each series' first rows", "none": "what had passed of the series, at first nothing"}
     return {
         "Date": date.today().isoformat(),
         "Hardware": f"{_processor()}, {os.cpu_count()} cores, {processes} series at a time",
-        "Learned from": f"{trained}; epochs {plan.epochs}, seed {plan.seed}",
+        "Learned from": f"{trained[plan.training]}; epochs {plan.epochs}, seed {plan.seed}",
         "Window": f"{plan.window} rows",
         "Threshold": f"{plan.threshold}, budget {plan.budget}",
         "Program": f"stream-detector {__version__}",

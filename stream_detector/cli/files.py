@@ -63,7 +63,11 @@ def detect(
     model: ModelOption = None,
     train_rows: Annotated[
         int | None,
-        typer.Option(min=1, help="first rows in time to train on, without an artifact  [default: 15 %]"),
+        typer.Option(
+            min=0,
+            help="first rows in time to train on, without an artifact; 0 judges from the first full window on, with "
+            "weights that come with the program and learn from the file as it passes  [default: 15 %]",
+        ),
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="false alerts of one sensor that you accept  [default: 1 per 7d]")

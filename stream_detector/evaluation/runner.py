@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -25,8 +24,6 @@ from stream_detector.evaluation import results, sets
 from stream_detector.evaluation.results import Facts, Place, Result
 from stream_detector.evaluation.sets import Labelled, Series
 from stream_detector.models import MODELS, PRETRAINED, UNTRAINED
-from stream_detector.models import artifact as artifacts
-from stream_detector.models.artifact import Artifact, TrainedOn
 from stream_detector.records import encode
 from stream_detector.settings import Settings
 from stream_detector.streaming import offline
@@ -44,7 +41,8 @@ TRAINING = ("prefix", "none")
 class Plan:
     """What makes results comparable: two runs with the same plan may stand in one table.
 
-    training: `prefix` learns from the first rows of each series, `none` uses weights that come along or need none.
+    training: `prefix` learns from the first rows of each series; `none` begins with weights that come along or need no
+    training, and learns from the series' own past as it arrives. Weights of a directory stay as they are.
     """
 
     training: str
@@ -163,14 +161,13 @@ def _detect(job: Job, labelled: Labelled) -> None:
     clock = _Clock()
     fit = FitOptions(epochs=plan.epochs, seed=plan.seed)
     options = TrainOptions(job.model, plan.window, device(job.settings.detector.device), fit)
-    with tempfile.TemporaryDirectory() as scratch:
-        model, rows = job.model, None
-        if plan.training == "none":
-            model = str(_without_training(job.model, plan.window, table.channels, Path(scratch)))
-        elif model in MODELS:
-            rows = labelled.learned or len(offline.training_rows(table, None, plan.window))
-        settings = all_settings.override(job.settings, {"model": model, "window": plan.window})
-        run = offline.detect(table, settings, Learning(options, rows), None, (), clock.bar)
+    rows = None
+    if job.model in MODELS and plan.training == "none":
+        rows = 0
+    elif job.model in MODELS:
+        rows = labelled.learned or len(offline.training_rows(table, None, plan.window))
+    settings = all_settings.override(job.settings, {"model": job.model, "window": plan.window})
+    run = offline.detect(table, settings, Learning(options, rows), None, (), clock.bar)
     scored = int((~np.isnan(run.rows.score)).sum())
     facts = Facts(int(run.rows.trained.sum()), scored, round(clock.seconds(), 3))
     results.write(
@@ -179,7 +176,8 @@ def _detect(job: Job, labelled: Labelled) -> None:
 
 
 class _Clock:
-    """Takes the processor's time from when detection asks for its progress bar: training does not count.
+    """Takes the processor's time from when detection asks for its progress bar: training does not count, but
+    for what is learned on the way.
 
     What else the machine is busy with, other jobs above all, makes no difference to it.
     """
@@ -193,16 +191,6 @@ class _Clock:
 
     def seconds(self) -> float:
         return time.process_time() - self.started
-
-
-def _without_training(model: str, window: int, channels: tuple[str, ...], scratch: Path) -> Path:
-    """The directory of weights that have not seen the series."""
-    if model in UNTRAINED:
-        nothing = TrainedOn("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z", 0, 0)
-        plain = artifacts.build(model, {"window": window, "channels": len(channels)})
-        Artifact(plain, channels, {}, None, nothing).save(scratch / model)
-        return scratch / model
-    return PRETRAINED / model if model in MODELS else Path(model)
 
 
 def needs_training(model: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from stream_detector.streaming.decode import Columns, Decoder, Limits
 from stream_detector.streaming.fetched import Fetched
 from stream_detector.streaming.registry.records import Line
 from stream_detector.streaming.topic_reader import TopicReader
+from stream_detector.training.feedback import abnormal
 from stream_detector.training.reservoir import Reservoir
 from stream_detector.training.sample import History
 
@@ -37,10 +38,6 @@ MOST_REMEMBERED = 200_000
 """Sensors whose channels are remembered at most."""
 MOST_SAID = 100_000
 """Alerts, and answers, that are taken into account at most: the latest."""
-ABNORMAL = frozenset({"anomaly", "value_stuck"})
-NEW_NORMAL = frozenset({"false_positive", "change_point", "timed_out"})
-"""Incidents that ended so were normal operation, or have become it."""
-LAST = "9999-12-31T00:00:00Z"
 Said = TypeVar("Said", Alert, Feedback)
 ArtifactFor = Callable[[str, tuple[str, ...]], Artifact]
 
@@ -155,7 +152,7 @@ def read(
         # An incident may have begun, and an answer may speak of, some time before; twice the span has nearly all.
         since_ms = now_ms - 2 * span_ms
         recent.answers = list(_records(reader, kafka.feedback_topic, since_ms, Feedback))
-        recent.incidents = _incidents(_records(reader, kafka.alerts_topic, since_ms, Alert), recent.answers)
+        recent.incidents = abnormal(_records(reader, kafka.alerts_topic, since_ms, Alert), recent.answers)
     recent.histories = {line: reservoir.history() for line, reservoir in gathering.reservoirs.items()}
     return recent
 
@@ -173,31 +170,3 @@ def _records(reader: TopicReader, topic: str, since_ms: int, kind: type[Said]) -
                 unreadable += 1
     if unreadable:
         logger.warning("%d messages of the topic %s are no %s and were left out", unreadable, topic, kind.__name__)
-
-
-def _incidents(alerts: Iterable[Alert], answers: Iterable[Feedback]) -> list[Feedback]:
-    """What detectors called abnormal and nobody called normal, each as if a person had confirmed it.
-
-    An incident that is still open reaches to the end of all times: what comes after it is not known to be normal.
-    """
-    latest: dict[str, Feedback | None] = {}
-    for alert in alerts:
-        if alert.kind in ABNORMAL:
-            spared = alert.close_reason in NEW_NORMAL
-            latest[alert.alert_id] = None if spared else _confirmed(alert)
-    for answer in answers:
-        if answer.verdict in NEW_NORMAL:
-            latest.pop(answer.alert_id, None)
-    return [one for one in latest.values() if one is not None]
-
-
-def _confirmed(alert: Alert) -> Feedback:
-    return Feedback(
-        feedback_id=alert.alert_id,
-        alert_id=alert.alert_id,
-        verdict="confirmed",
-        sensor_id=alert.sensor_id,
-        members=alert.members,
-        starts_at=alert.starts_at,
-        ends_at=alert.ends_at or LAST,
-    )

@@ -23,8 +23,9 @@ from stream_detector.records import Alert, Bools, Feedback, Floats, Ints, parse_
 from stream_detector.settings import Settings
 from stream_detector.streaming import saved_state
 from stream_detector.streaming.files import Table
+from stream_detector.streaming.own_past import OwnPast
 from stream_detector.streaming.profiles import Columns, Profiles
-from stream_detector.streaming.weights import for_channels
+from stream_detector.streaming.weights import Weights, for_channels
 from stream_detector.training import sample
 from stream_detector.training.fit import Progress
 from stream_detector.training.sample import History
@@ -66,7 +67,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What to train on when no weights are given: options but for the model, and the first rows (None: 15 %)."""
+    """What to train on when no weights are given: options but for the model, and the first rows (None: 15 %).
+
+    With 0 rows, pretrained weights judge from the first window on, and learn from the run's own past (`own_past`).
+    """
 
     options: TrainOptions
     rows: int | None = None
@@ -115,28 +119,38 @@ def detect(
         weights.carried = carried.artifact
     else:
         weights.learn([model for model in models if model in MODELS])
+    own_past = OwnPast(table, weights.untaught, learning.options, progress)
     names = [profiles.name(sensor_id, table.channels) for sensor_id in sensor_ids]
     if carried:
         carried.restore(profiles)
     if len(weights.rows):
         profiles.fleet.warm(_parts(profiles, table, context(table, weights.rows, learning.options.window - 1)))
-    run = _judge(profiles, table, weights.rows, feedback, progress("detecting"))
+    run = _judge(profiles, table, weights.rows, own_past, feedback, progress("detecting"))
     if state:
         saved_state.save(state, profiles, sorted(set(names)))
     return run
 
 
 class _Weights:
-    """The artifacts of a run: loaded, carried over with the state, or trained on the first rows."""
+    """The artifacts of a run: loaded, carried over with the state, trained on the first rows, or yet to be taught.
+
+    untaught: the models that begin with the weights that come with the program.
+    """
 
     def __init__(self, table: Table, learning: Learning, progress: Callable[[str], Progress]) -> None:
         self.table, self.learning, self.progress = table, learning, progress
         self.carried: Callable[[str], Artifact | None] | None = None
         self.rows: Ints = np.zeros(0, np.int64)
+        self.untaught: Sequence[str] = ()
         self._known: dict[str, Artifact] = {}
 
     def learn(self, models: Sequence[str]) -> None:
-        """Train these models on the first rows."""
+        """Train these models on the first rows, or take those that come with the program if there are to be none."""
+        if self.learning.rows == 0:
+            pretrained = Weights(self.learning.options.window)
+            self._known = {model: pretrained.artifact(model, self.table.channels) for model in models}
+            self.untaught = models
+            return
         if models:
             self.rows = training_rows(self.table, self.learning.rows, self.learning.options.window)
         for model in models:
@@ -203,10 +217,17 @@ def _parts(profiles: Profiles, table: Table, rows: Ints) -> list[Part]:
     )
 
 
-def _judge(profiles: Profiles, table: Table, trained: Ints, feedback: Sequence[Feedback], progress: Progress) -> Run:
+def _judge(
+    profiles: Profiles,
+    table: Table,
+    trained: Ints,
+    own_past: OwnPast,
+    feedback: Sequence[Feedback],
+    progress: Progress,
+) -> Run:
     """Step through the rows behind the training part in time order; an answer is heard before what came after it."""
     todo = table.order[len(trained) :]
-    answers = sorted(feedback, key=_heard_ms)
+    every = answers = sorted(feedback, key=_heard_ms)
     unanswered: list[Feedback] = []
     cuts = np.searchsorted(table.time_ms[todo], [_heard_ms(answer) for answer in answers], side="right")
     alerts: list[Alert] = []
@@ -221,11 +242,13 @@ def _judge(profiles: Profiles, table: Table, trained: Ints, feedback: Sequence[F
             answers, cuts = answers[1:], cuts[1:]
         if start == len(todo):
             break
-        stop = min(start + BATCH, len(todo), *cuts[:1].tolist())
+        stop = min(start + BATCH, len(todo), int(min(own_past.next, len(todo))), *cuts[:1].tolist())
         alerts += [_detected(one.alert) for one in profiles.fleet.step(_parts(profiles, table, todo[start:stop]))]
         for detector in profiles.fleet.detectors.values():
             scored.add(detector)
         start = stop
+        if own_past.next <= start < len(todo):
+            own_past.learn(profiles, start, alerts, every[: len(every) - len(answers)])
         progress(start, len(todo), float(len(alerts)))
     return Run(table, profiles, alerts, scored.by_row(table, trained), unanswered)
 

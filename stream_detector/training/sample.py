@@ -74,7 +74,7 @@ def split(readings: Readings, share: float, window: int = 1) -> tuple[Readings, 
     count = np.bincount(readings.sensor)
     first = share * count
     first = np.where(first < window, window - 1 + share * (count - window + 1), first)
-    early = _rank(readings.sensor) < first[readings.sensor]
+    early = rank(readings.sensor) < first[readings.sensor]
     return select(readings, early), select(readings, ~early)
 
 
@@ -85,7 +85,7 @@ def tail(readings: Readings, count: int) -> Readings:
 
 def last(sensor: Ints, count: int) -> Bools:
     """(N,) whether a reading is among the last `count` of its sensor. sensor: (N,)."""
-    found: Bools = _rank(sensor[::-1])[::-1] < count
+    found: Bools = rank(sensor[::-1])[::-1] < count
     return found
 
 
@@ -94,14 +94,14 @@ def select(readings: Readings, rows: Bools) -> Readings:
     return Readings(readings.sensor[rows], readings.time_ms[rows], readings.values[rows])
 
 
-def _rank(sensor: Ints) -> Ints:
-    """How many readings of the same sensor come before each."""
+def rank(sensor: Ints) -> Ints:
+    """How many readings of the same sensor come before each. sensor: (N,)."""
     order = np.argsort(sensor, kind="stable")
     starts = np.flatnonzero(np.diff(sensor[order], prepend=-1))
     lengths = np.diff(np.append(starts, len(sensor)))
-    rank = np.empty(len(sensor), np.int64)
-    rank[order] = np.arange(len(sensor)) - np.repeat(starts, lengths)
-    return rank
+    before = np.empty(len(sensor), np.int64)
+    before[order] = np.arange(len(sensor)) - np.repeat(starts, lengths)
+    return before
 
 
 def _buffers(history: History, window: int, stride: int) -> tuple[SensorTable, Buffers]:

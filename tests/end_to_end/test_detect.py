@@ -173,3 +173,16 @@ def test_it_trains_by_itself_and_reads_standard_input(run: Run, plant: Path) -> 
     valued = [any(value for name, value in row.items() if name not in KEYS) for row in scores_of(plant)]
     assert [bool(s["score"]) for s in scores] == [False] * 900 + valued[900:]
     assert "Sensors (2)" in done.stderr
+
+
+def test_without_a_training_part_all_full_windows_are_judged(run: Run, plant: Path, tmp_path: Path) -> None:
+    """By weights that come with the program, and then by others that know what has passed; a later run goes on."""
+    given = ("detect", plant, "--epochs", 1, "--budget", "1 per 300 readings")
+    done = run(*given, "--train-rows", 0, "--output", tmp_path / "a", "--scores", "-", "--state", tmp_path / "s")
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in csv.DictReader(done.stdout.splitlines()) if row["sensor_id"] == "machine-001"]
+    unscored = [i for i, row in enumerate(rows) if not row["score"]]
+    assert unscored[:127] == list(range(127))
+    assert len({alert.model.digest for alert in alerts_of(tmp_path / "a")}) >= 2
+    done = run(*given, "--state", tmp_path / "s")
+    assert done.returncode == 0, done.stderr

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stream_detector.records import Alert, Feedback, Interval, Readings
-from stream_detector.streaming import history
 from stream_detector.training import reservoir
+from stream_detector.training.feedback import LAST, abnormal
 from stream_detector.training.reservoir import Reservoir, rank
 
 
@@ -142,9 +142,9 @@ def test_incidents_are_left_out_unless_they_are_normal() -> None:
         Feedback(feedback_id=one, alert_id=one, verdict=verdict, sensor_id="a")
         for one, verdict in (("false", "false_positive"), ("changed", "change_point"), ("confirmed", "confirmed"))
     ]
-    found = {one.alert_id: one for one in history._incidents(alerts, answers)}
+    found = {one.alert_id: one for one in abnormal(alerts, answers)}
     assert set(found) == {"closed", "open", "stuck", "confirmed"}
     assert found["closed"].ends_at == end
-    assert found["open"].ends_at == history.LAST
+    assert found["open"].ends_at == LAST
     assert {one.verdict for one in found.values()} == {"confirmed"}
     assert found["closed"].members == ["a", "b"]
