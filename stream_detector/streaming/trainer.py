@@ -7,10 +7,10 @@ One round:
 3. For each line of weights: train a challenger and decide on it (`refresh`), keep it with its decision, promote it if
    it passed and settings say so, or have workers try it beside the champion, and tell it on the topic of events.
 
-What goes wrong with one line is said, and the next line's turn comes. Rounds follow at an interval. Between them the
-trials of shadows end when enough was counted (`shadow_verdict`), and the latest readings are held against what the
-weights know: drift brings the next round of its lines forward, once an interval. A trainer that is stopped in the
-middle leaves nothing half-written, and goes on where it was.
+What goes wrong with one line is said, and the next line's turn comes. Rounds follow at an interval, and sooner where
+nothing was learned yet (`rhythm`). Between them the trials of shadows end when enough was counted (`shadow_verdict`),
+and the latest readings are held against what the weights know: drift brings the next round of its lines forward, once
+an interval. A trainer that is stopped in the middle leaves nothing half-written, and goes on where it was.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from stream_detector.streaming.history import Recent
 from stream_detector.streaming.lease import WAIT_S, Lease
 from stream_detector.streaming.refresh import InUse, Refreshed, latest, refresh
 from stream_detector.streaming.registry import Line, Registry
+from stream_detector.streaming.rhythm import Rhythm
 from stream_detector.streaming.shadow_verdict import Trials
 from stream_detector.streaming.telemetry import Telemetry
 from stream_detector.streaming.topic_reader import TopicReader
@@ -48,10 +49,6 @@ from stream_detector.training.sample import History
 from stream_detector.training.transfer import aligned
 
 logger = logging.getLogger(__name__)
-RETRY_S = 60.0
-"""After an error outside, the next round comes after so long, or the interval if that is shorter."""
-LOOKS = 12
-"""Looks for drift in an interval."""
 DRIFT_READINGS = 20_000
 TRIALS_EVERY_S = 5.0
 BROKER_EVERY_S = 30.0
@@ -82,7 +79,8 @@ class Trainer:
         self._settings, self._registry, self._bars, self._clock = settings, registry, bars, clock
         self._in_use = InUse(registry, settings)
         self._device = profiles.device(settings.detector.device)
-        self._interval_s = parse_duration(settings.trainer.interval) / 1000
+        self._interval_ms = parse_duration(settings.trainer.interval)
+        self._rhythm = Rhythm(self._interval_ms / 1000, clock)
         telemetry = telemetry or Telemetry()
         telemetry.ready = lambda: self.ready
         self._lease = Lease(registry, telemetry.beat)
@@ -119,10 +117,10 @@ class Trainer:
         only: frozenset[Line] | None = None
         with self._lease.until_stopped():
             while True:
-                pause_s = self._interval_s
                 try:
                     self._lease.take()
                     self.round(only)
+                    pause_s = self._rhythm.pause_s
                 except StreamDetectorError as error:
                     pause_s = self._after(error)
                 logger.info("the next training comes in %.0f s", pause_s)
@@ -160,6 +158,7 @@ class Trainer:
     def _refresh(self, line: Line, recent: Recent, bar: Progress) -> str:
         """Train, decide, keep, promote, tell; in one word what became of it."""
         champion = self._in_use.champion(line)
+        self._rhythm.meet(line, champion is not None and bool(champion.scaler))
         if champion is not None:
             self._look_for_drift(line, latest(recent.histories[line]), champion)
 
@@ -214,7 +213,7 @@ class Trainer:
     def _wait(self, pause_s: float) -> frozenset[Line] | None:
         """Wait for the next round, or for drift; the lines that the next round is for, None for all."""
         until = time.monotonic() + pause_s
-        look_every = max(self._interval_s / LOOKS, 1.0)
+        look_every = self._rhythm.look_every_s
         look = time.monotonic() + look_every
         trials = broker = time.monotonic()
         while time.monotonic() < until:
@@ -251,7 +250,7 @@ class Trainer:
     def _moved(self) -> frozenset[Line]:
         """The lines whose drift is told now."""
         self._in_use.look()
-        recent = self._read(round(self._interval_s * 1000), DRIFT_READINGS)
+        recent = self._read(self._interval_ms, DRIFT_READINGS)
         moved = set()
         for line in recent.histories:
             champion = self._in_use.champion(line)
@@ -292,4 +291,4 @@ class Trainer:
         if isinstance(error, FencedError):
             self._lease.token = None
             return 0.0
-        return min(self._interval_s, RETRY_S) if isinstance(error, OutsideError) else self._interval_s
+        return self._rhythm.retry_s if isinstance(error, OutsideError) else self._rhythm.pause_s
