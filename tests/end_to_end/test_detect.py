@@ -183,6 +183,6 @@ def test_without_a_training_part_all_full_windows_are_judged(run: Run, plant: Pa
     rows = [row for row in csv.DictReader(done.stdout.splitlines()) if row["sensor_id"] == "machine-001"]
     unscored = [i for i, row in enumerate(rows) if not row["score"]]
     assert unscored[:127] == list(range(127))
-    assert len({alert.model.digest for alert in alerts_of(tmp_path / "a")}) >= 2
+    assert len({alert.model.digest for alert in alerts_of(tmp_path / "a") if alert.model}) == 2
     done = run(*given, "--state", tmp_path / "s")
     assert done.returncode == 0, done.stderr
