@@ -3,9 +3,9 @@
 Each sensor's latest part is kept back to decide on. The rest, without what people or detectors called abnormal, is
 trained on: from the champion's weights where they have the shape that settings ask for, else from scratch. Where the
 sensors have drifted, history from before teaches the wrong thing, and sets thresholds that are wrong for long: the
-first challenger knows what came after the change only, if that is enough. One that is refused is followed by others:
-of all history, then of the later half, quarter and eighth. What a champion was not trained on for that reason, those
-that follow it are not trained on either. Knows nothing of leases, events and time.
+first challenger knows what came after the change only, and none is trained until that is enough. One that is refused is
+followed by others: of all history, then of the later half, quarter and eighth. What a champion was not trained on for
+that reason, those that follow it are not trained on either. Knows nothing of leases, events and time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from stream_detector.training.sample import History
 from stream_detector.training.train import TrainOptions, train
 from stream_detector.training.transfer import FINE_RATE, PATIENCE, aligned
 
-NEEDED = (5, 240)
+NEEDED = (4, 240)
 """Windows, and readings, that at least one sensor must have: for fitting, calibrating and deciding."""
 SHARES = (0.5, 0.25, 0.125)
 """Later parts of the history, for challengers that are to know nothing of what was before a drift."""
@@ -117,9 +117,10 @@ def refresh(
     drifted: bool,
     progress: Progress,
     pulse: Callable[[], None],
-) -> Refreshed:
+) -> Refreshed | None:
     """Train and judge a challenger, and others where sensors have drifted; the first that passes, or the last.
 
+    None where the sensors have just changed, and too little came after it to learn from.
     progress: told of gradient steps; pulse: called now and then. Either may raise to end it; what was trained until
     then is kept and taken up next time. Raises DataError when there is too little history.
     """
@@ -128,7 +129,11 @@ def refresh(
     attempt = partial(_attempt, settings, line, recent.incidents, champion, progress, pulse)
     if champion is not None:
         history = _from(history, parse_time(champion.trained_on.start), champion) or history
-        if drifted and (changed := _changed(settings, history, champion, pulse)):
+        moment_ms = _changed(settings, history, champion, pulse) if drifted else None
+        if moment_ms is not None:
+            changed = _from(history, moment_ms, champion)
+            if changed is None:
+                return None
             found = _tried(attempt, changed)
     if found is None or not found.verdict.passed:
         found = attempt(history)
@@ -142,11 +147,9 @@ def refresh(
     return found
 
 
-def _changed(settings: Settings, history: History, champion: Artifact, pulse: Callable[[], None]) -> History | None:
-    """What came after the sensors changed; None where no moment stands out, or too little came after it."""
-    device = profiles.device(settings.detector.device)
-    moment_ms = change.moment(history, champion, device, pulse)
-    return None if moment_ms is None else _from(history, moment_ms, champion)
+def _changed(settings: Settings, history: History, champion: Artifact, pulse: Callable[[], None]) -> int | None:
+    """When (ms) the sensors changed; None where no moment stands out."""
+    return change.moment(history, champion, profiles.device(settings.detector.device), pulse)
 
 
 def _from(history: History, moment_ms: int, champion: Artifact) -> History | None:

@@ -169,6 +169,10 @@ class Trainer:
         drifted = line in self._drifted
         with self._numbers.training():
             found = refresh(self._settings, line, recent, champion, drifted, progress, self._lease.pulse)
+        if found is None:
+            logger.info("%s: its sensors have just changed: too little came after it to learn from, yet", line)
+            self._numbers.refreshed(line, "postponed", {})
+            return "postponed"
         self._lease.pulse()
         outcome = self._outcome(found)
         decision = {**found.verdict.to_json(), "status": outcome}

@@ -194,6 +194,23 @@ def test_a_poisoned_refresh_is_never_promoted(scene: Scene, registry: Registry) 
     assert any("too few" in reason for reason in scene.events()[-1]["reasons"])
 
 
+def test_after_a_change_it_waits_until_there_is_enough(scene: Scene, registry: Registry) -> None:
+    """Drift is told at once; weights that know more of before it than of after it are not even trained."""
+    scene.send(noise())
+    scene.trainer(registry).once()
+    before = registry.champion(LINE)
+    scene.send(noise(150, seed=1) + 12, begin=STEPS)
+    quality = scene.settings.quality.model_copy(update={"clock_ahead": "2d"})
+    trainer = Trainer(scene.settings.model_copy(update={"quality": quality}), registry, quiet)
+    assert trainer.once().outcome == {LINE: "postponed"}
+    assert registry.champion(LINE) == before
+    assert len(registry.versions(LINE)) == 1
+    assert [event["type"] for event in scene.events()] == ["model.promoted", "drift"]
+    scene.send(noise(150, seed=2) + 12, begin=STEPS + 150)
+    assert trainer.once().outcome[LINE] != "postponed"
+    assert len(registry.versions(LINE)) == 2
+
+
 @pytest.mark.parametrize(("promotion", "status"), [("shadow", "shadow"), ("manual", "challenger")])
 def test_promotion_can_be_left_to_others(scene: Scene, registry: Registry, promotion: str, status: str) -> None:
     """What passed is kept as a challenger, and told; nothing is put in use."""
