@@ -6,25 +6,23 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from stream_detector.detect.alerts import Evidence
 from stream_detector.detect.detector import Detector
 from stream_detector.detect.fleet import Part
 from stream_detector.errors import ArtifactError, ConfigError, DataError
 from stream_detector.models import MODELS
 from stream_detector.models import artifact as artifacts
 from stream_detector.models.artifact import Artifact
-from stream_detector.records import Alert, Bools, Feedback, Floats, Ints, parse_time
+from stream_detector.records import Alert, Feedback, Ints, parse_time
 from stream_detector.settings import Settings
 from stream_detector.streaming import saved_state
 from stream_detector.streaming.files import Table
 from stream_detector.streaming.own_past import OwnPast
 from stream_detector.streaming.profiles import Columns, Profiles
+from stream_detector.streaming.scored_rows import Gathered, ScoredRows
 from stream_detector.streaming.weights import Weights, for_channels
 from stream_detector.training import sample
 from stream_detector.training.fit import Progress
@@ -39,24 +37,13 @@ LEAST_WINDOWS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Results by input row (N,): NaN where a row was not scored. `trained` marks what the model learned from."""
-
-    score: Floats
-    p_value: Floats
-    threshold: Floats
-    anomalous: Bools
-    trained: Bools
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """What a run over files found. unanswered: answers whose sensors are not in it."""
 
     table: Table
     profiles: Profiles
     alerts: list[Alert]
-    rows: Rows
+    rows: ScoredRows
     unanswered: Sequence[Feedback]
 
     @property
@@ -231,7 +218,7 @@ def _judge(
     unanswered: list[Feedback] = []
     cuts = np.searchsorted(table.time_ms[todo], [_heard_ms(answer) for answer in answers], side="right")
     alerts: list[Alert] = []
-    scored = _Gathered(table.sensor_ids)
+    scored = Gathered(table.sensor_ids)
     start = 0
     while start < len(todo) or answers:
         while answers and cuts[0] <= start:
@@ -269,41 +256,3 @@ def _heard_ms(feedback: Feedback) -> int:
     if feedback.verdict == "maintenance" and feedback.begins:
         return parse_time(feedback.begins) - 1
     return parse_time(feedback.as_of or feedback.ends_at or feedback.starts_at or "1970-01-01")
-
-
-class _Gathered:
-    """Judged steps of a run, to be laid beside the input rows that they belong to."""
-
-    def __init__(self, sensor_ids: Sequence[str]) -> None:
-        self._number = {sensor_id: i for i, sensor_id in enumerate(sensor_ids)}.__getitem__
-        self._parts: list[list[npt.NDArray[Any]]] = []
-
-    def add(self, detector: Detector) -> None:
-        evidence: Evidence | None = detector.evidence
-        if evidence is None or not len(evidence.due):
-            return
-        due, decided = evidence.due, evidence.decisions
-        ids = detector.table.ids
-        sensor = np.array([self._number(ids[row]) for row in due.sensor.tolist()]).repeat(due.time_ms.shape[1])
-        columns = (evidence.scored.score, decided.p_value, decided.threshold, decided.anomalous)
-        self._parts.append([sensor, due.time_ms.ravel(), *(column.ravel() for column in columns)])
-
-    def by_row(self, table: Table, trained: Ints) -> Rows:
-        """A row gets the score of its sensor and time, so that repeated rows share one."""
-        N = len(table.sensor)
-        score, p_value, threshold = (np.full(N, np.nan) for _ in range(3))
-        out = Rows(score, p_value, threshold, np.zeros(N, np.bool_), np.zeros(N, np.bool_))
-        out.trained[trained] = True
-        if not self._parts:
-            return out
-        sensor, time_ms, *columns = (np.concatenate(part) for part in zip(*self._parts, strict=True))
-        rows = table.order[len(trained) :]
-        moments, moment = np.unique(np.concatenate([time_ms, table.time_ms[rows]]), return_inverse=True)
-        key = sensor * len(moments) + moment[: len(sensor)]
-        wanted = table.sensor[rows] * len(moments) + moment[len(sensor) :]
-        order = np.argsort(key)
-        at = order[np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)]
-        found = key[at] == wanted
-        for target, column in zip((out.score, out.p_value, out.threshold, out.anomalous), columns, strict=True):
-            target[rows[found]] = column[at[found]]
-        return out

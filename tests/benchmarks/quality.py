@@ -1,6 +1,7 @@
 """How well the models find what people labelled, beside the yardsticks that any model must beat.
 
     python tests/benchmarks/quality.py DATA --output tests/benchmarks/quality.md [--kept DIR] [--jobs 2]
+    python tests/benchmarks/quality.py DATA --train none --output tests/benchmarks/zero_shot.md
 
 DATA holds the labelled sets: nab/, series/touchstone/ and series/smd/. Runs `stream-detector evaluate` on each and puts
 its pages together. What is kept in DIR is not computed again, so that a stopped run goes on.
@@ -32,15 +33,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("tests/benchmarks/quality.md"))
     parser.add_argument("--kept", type=Path, default=Path("build/quality"))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--models", default="encoder")
+    parser.add_argument("--models", default="multiscale,encoder")
     parser.add_argument("--sets", default=",".join(SETS), help="of these, in this order")
+    parser.add_argument("--train", default="prefix", help="as `evaluate` has it: prefix or none")
     parser.add_argument("--no-baselines", action="store_true", help="the named models alone")
     given = parser.parse_args()
     pages = []
     for name in given.sets.split(","):
         place, form = SETS[name]
         kept = given.kept / name
-        arguments = ["--format", form, "--models", given.models, "--jobs", str(given.jobs)]
+        arguments = ["--format", form, "--models", given.models, "--jobs", str(given.jobs), "--train", given.train]
         arguments += [] if given.no_baselines else ["--baselines"]
         done = subprocess.run([COMMAND, "evaluate", given.data / place, *arguments, "--output", kept], check=False)
         if not (kept / "results.md").exists() or done.returncode not in (0, 1):  # 1: the page names what failed
