@@ -174,7 +174,7 @@ def main() -> None:
     lines = [
         "# A memory that sensors share, and one for each",
         "",
-        f"`{command}`, {date.today()}, {platform.machine()}. The default detector; mean over the sensors that have a "
+        f"`python -m tests.benchmarks.memories{fleets}`, {date.today()}, {platform.machine()}. The default detector; mean over the sensors that have a "
         f"fault, with a 95 % interval of the difference (paired, bootstrap).",
         "",
         *table("Simulated machines", simulated(given.sensors), given.own),
