@@ -168,14 +168,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="Markdown page to write")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    command = (
-        f"python -m tests.benchmarks.memories{' SMD' if given.smd else ''} --sensors {given.sensors} --own {given.own}"
-    )
+    fleets = f"{' SMD' if given.smd else ''} --sensors {given.sensors} --own {given.own}"
     lines = [
         "# A memory that sensors share, and one for each",
         "",
-        f"`python -m tests.benchmarks.memories{fleets}`, {date.today()}, {platform.machine()}. The default detector; mean over the sensors that have a "
-        f"fault, with a 95 % interval of the difference (paired, bootstrap).",
+        f"`python -m tests.benchmarks.memories{fleets}`, {date.today()}, {platform.machine()}. The "
+        f"default detector; mean over the sensors that have a fault, with a 95 % interval of the difference (paired, bootstrap).",
         "",
         *table("Simulated machines", simulated(given.sensors), given.own),
     ]
