@@ -173,7 +173,8 @@ def main() -> None:
         "# A memory that sensors share, and one for each",
         "",
         f"`python -m tests.benchmarks.memories{fleets}`, {date.today()}, {platform.machine()}. The "
-        f"default detector; mean over the sensors that have a fault, with a 95 % interval of the difference (paired, bootstrap).",
+        f"default detector; mean over the sensors that have a fault, with a 95 % interval of the difference (paired, "
+        "bootstrap).",
         "",
         *table("Simulated machines", simulated(given.sensors), given.own),
     ]
