@@ -3,7 +3,8 @@
     python -m tests.benchmarks.recent DATA [--output tests/benchmarks/recent.md] [--kept DIR] [--steps 150]
 
 The three published Transformers are fitted as `mended` does it, on the same series, and scored twice: as published, and
-as the package does unless it is told otherwise. The encoder stands beside them. What was measured is kept in DIR.
+as the package does unless it is told otherwise. The encoder stands beside them, and random scores. What was measured is
+kept in DIR.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ def measure(series: Series, steps: int) -> dict[str, float]:
         if name in MODELS:
             model.config = replace(model.config, **PUBLISHED)
             found[f"{name}, as published"] = vus_pr(labels, lowest_where_missing(score(model, part, Run())), buffer)
+    found["random"] = vus_pr(labels, np.random.default_rng(0).random(len(labels)), buffer)
     return found
 
 
-def page(found: Found, command: str) -> list[str]:
-    """The results page."""
+def page(found: Found, set_of: Mapping[str, str], command: str) -> list[str]:
+    """The results page; set_of: by series, the set that it is from."""
     known = {name: one for name, one in found.items() if not np.isnan(one["encoder"])}
     lines = [
         "# A score of the recent steps",
@@ -62,20 +64,32 @@ def page(found: Found, command: str) -> list[str]:
         f"`{command}`, {date.today()}, {platform.machine()}. VUS-PR, mean over {len(known)} series; differences are "
         f"paired, with their bootstrap 95 % interval over series.",
         "",
-        "| model | one step, all channels | recent steps, most surprised channels | gained | less the encoder |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| model | one step, all channels | recent steps, most surprised channels | gained | less random | less the "
+        "encoder |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in MODELS:
-        new, old, encoder = (
-            np.array([one[key] for one in known.values()]) for key in (name, f"{name}, as published", "encoder")
+        new, old, random, encoder = (
+            np.array([one[key] for one in known.values()])
+            for key in (name, f"{name}, as published", "random", "encoder")
         )
         cells = []
-        for difference in (new - old, new - encoder):
+        for difference in (new - old, new - random, new - encoder):
             mean, low, high = mean_with_interval(difference.tolist())
             cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
         lines.append(f"| {name} | {old.mean():.3f} | {new.mean():.3f} | " + " | ".join(cells) + " |")
-    encoder = [one["encoder"] for one in known.values()]
-    lines += [f"| encoder | | {np.mean(encoder):.3f} | | |", "", *_by_series(known)]
+    for name in ("encoder", "random"):
+        lines.append(f"| {name} | | {np.mean([one[name] for one in known.values()]):.3f} | | | |")
+    return [*lines, "", *_by_set(known, set_of), "", *_by_series(known)]
+
+
+def _by_set(found: Found, set_of: Mapping[str, str]) -> list[str]:
+    names = (*MODELS, "encoder", "random")
+    lines = ["| set | series | " + " | ".join(names) + " |", "| --- | ---: |" + " ---: |" * len(names)]
+    for which in dict.fromkeys(set_of[name] for name in found):
+        those = [one for name, one in found.items() if set_of[name] == which]
+        means = (np.mean([one[name] for one in those]) for name in names)
+        lines.append(f"| {which} | {len(those)} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
     return lines
 
 
@@ -97,14 +111,15 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     make_directory(given.kept)
-    found = {}
+    found, set_of = {}, {}
     for series in short_series(given.data):
         place = given.kept / f"{series.name}-{given.steps}.json"
         if not place.exists():
             place.write_text(json.dumps(measure(series, given.steps)), encoding="utf-8")
         found[series.name] = json.loads(place.read_text(encoding="utf-8"))
+        set_of[series.name] = series.path.parent.name
         print(series.name, found[series.name], flush=True)
-    lines = page(found, f"python -m tests.benchmarks.recent DATA --steps {given.steps}")
+    lines = page(found, set_of, f"python -m tests.benchmarks.recent DATA --steps {given.steps}")
     print("\n".join(lines))
     if given.output:
         given.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
