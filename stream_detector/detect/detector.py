@@ -6,24 +6,25 @@ its memory is one structured array, a row a sensor. `fleet` puts several of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from stream_detector.detect import answers, buffers, groups, incidents, quality, scale, swap, thresholds
+from stream_detector.detect import answers, buffers, groups, incidents, quality, swap, thresholds
 from stream_detector.detect.alerts import AlertWriter, Evidence
 from stream_detector.detect.buffers import Buffers
 from stream_detector.detect.changes import Change
 from stream_detector.detect.incidents import IncidentRules, Incidents, Judged
 from stream_detector.detect.quality import Batch, Quality, QualityRules
 from stream_detector.detect.scoring import Scorer
+from stream_detector.detect.seeds import seed_scale
 from stream_detector.detect.state import SensorTable
 from stream_detector.detect.thresholds import Calibration, Thresholds
 from stream_detector.detect.watermark import Watermarks
 from stream_detector.errors import ArtifactError, ConfigError
-from stream_detector.models.artifact import Artifact, SensorSeed
+from stream_detector.models.artifact import Artifact
 from stream_detector.records import Alert, Bools, Ints, Readings
 from stream_detector.settings import Budget, Overrides
 
@@ -168,15 +169,3 @@ class Detector:
 def _thresholds(artifact: Artifact, options: DetectorOptions) -> Thresholds:
     calibration = Calibration.from_json(artifact.calibration) if artifact.calibration else None
     return thresholds.build(options.threshold, options.budget, calibration)
-
-
-def seed_scale(table: SensorTable, rows: Ints, seeds: Mapping[str, SensorSeed]) -> None:
-    """Start sensors that training has seen on the scale it found; the others find their own."""
-    for row in rows.tolist():
-        if seed := seeds.get(table.ids[row]):
-            state = table.state[row]
-            state["center"], state["spread"], state["folds"] = (
-                seed.center,
-                seed.spread,
-                np.float32(scale.MEMORY),
-            )

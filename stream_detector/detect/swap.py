@@ -5,7 +5,7 @@ old, on the very same readings, is how the level and spread of each sensor's thr
 
 Where the new weights know a sensor as it is now, and the old ones never knew it (pretrained ones know none) or it had
 left what they knew, its past says little of the scores to come, and one window less than training measured. It then
-begins anew from that.
+begins anew from that; its scale too, which would otherwise remember for weeks how far values used to swing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ import numpy as np
 
 from stream_detector.detect.buffers import Buffers
 from stream_detector.detect.scoring import Scorer
+from stream_detector.detect.seeds import seed_scale
 from stream_detector.detect.state import SensorTable
 from stream_detector.detect.thresholds import Thresholds, log_score
 from stream_detector.detect.thresholds.track import FLATTEST
 from stream_detector.models.artifact import SensorSeed
-from stream_detector.records import Floats, Ints
+from stream_detector.records import Bools, Floats, Ints
 
 SHARE = 4
 """One step in so many of the window at hand is scored: the freshest, which see three quarters of a window behind."""
 CHUNK = 1024
 """Windows at a time, so that a large fleet needs no second copy of itself."""
+SCALE = ("center", "spread", "folds")
 UNUSUAL = 3.0
 """MADs above their usual level at which log scores are no longer those of what weights were trained on."""
 
@@ -50,13 +52,28 @@ def reseat(table: SensorTable, buffers: Buffers, thresholds: Thresholds, old: Si
     for start in range(0, len(full), CHUNK):
         some = full[start : start + CHUNK]
         due = buffers.at_hand(some, steps)
-        before, after = (side.scorer.score(due).score for side in (old, new))
+        before = old.scorer.score(due).score
+        # Of a sensor that the old weights do not know, the distance is no number, and not usual either.
+        left = some[~(_off(table, some, before, old) <= UNUSUAL)]
+        begun = _on_scale(table, buffers, left, steps, new)
+        after = new.scorer.score(buffers.at_hand(some, steps)).score
         thresholds.reseat(state, some, before, after)
-        off, on = (_off(table, some, *one) for one in ((before, old), (after, new)))
-        # Of a sensor that the old weights do not know, `off` is no number, and not usual either.
-        _renew(table, thresholds, some[~(off <= UNUSUAL) & (np.abs(on) <= UNUSUAL)], new)
+        _renew(table, thresholds, begun, new)
         state["in_peak"][some] *= _factor(before, after)
     forget(table, thresholds, rows[~filled])
+
+
+def _on_scale(table: SensorTable, buffers: Buffers, rows: Ints, steps: int, new: Side) -> Ints:
+    """Those of the sensors that the new weights know as they are now; they go on with the scale that training found."""
+    if not len(rows):
+        return rows
+    held = {name: table.state[name][rows].copy() for name in SCALE}
+    seed_scale(table, rows, new.seeds)
+    on = _off(table, rows, new.scorer.score(buffers.at_hand(rows, steps)).score, new)
+    known: Bools = np.abs(on) <= UNUSUAL
+    for name, before in held.items():
+        table.state[name][rows[~known]] = before[~known]
+    return rows[known]
 
 
 def _off(table: SensorTable, rows: Ints, scores: Floats, side: Side) -> Floats:

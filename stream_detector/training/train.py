@@ -15,9 +15,9 @@ import torch
 
 from stream_detector.detect import buffers, thresholds
 from stream_detector.detect.buffers import Buffers
-from stream_detector.detect.detector import seed_scale
 from stream_detector.detect.due import Due
 from stream_detector.detect.scoring import Scorer
+from stream_detector.detect.seeds import seed_scale
 from stream_detector.detect.state import SensorTable
 from stream_detector.errors import ConfigError, DataError
 from stream_detector.models import PRETRAINED

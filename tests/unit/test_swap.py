@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -72,13 +73,34 @@ def test_sensors_that_left_the_old_weights_begin_anew_from_the_new_ones() -> Non
     np.testing.assert_array_equal(state["th_full"][:SENSORS], before["th_full"])
 
 
+def wider(artifact: Artifact) -> Artifact:
+    """As if values had swung three times as far when these weights were made; scores of this model do not change."""
+    scaler = {
+        name: msgspec.structs.replace(seed, spread=[3 * one for one in seed.spread])
+        for name, seed in artifact.scaler.items()
+    }
+    return replace(artifact, scaler=scaler)
+
+
+def test_sensors_that_begin_anew_do_so_on_the_scale_that_training_found() -> None:
+    """Their own remembers how they were before they changed; that of the others is followed as ever."""
+    detector = at_work(knowing({0: 2 * UNUSUAL}))
+    before = detector.table.state["spread"][:SENSORS].copy()
+    detector.swap(wider(weights()))
+    spread = detector.table.state["spread"][:SENSORS]
+    np.testing.assert_array_equal(spread[0], wider(weights()).scaler[NAMES[0]].spread)
+    np.testing.assert_array_equal(spread[1:], before[1:])
+
+
 def test_weights_that_do_not_know_them_either_change_nothing() -> None:
     """What is unusual for both says nothing of the past; nor do weights that have never seen them."""
     away = {0: 2 * UNUSUAL}
-    for old, new in ((knowing(away), knowing(away)), (weights(), replace(weights(), scaler={}))):
+    for old, new in ((knowing(away), wider(knowing(away))), (weights(), replace(weights(), scaler={}))):
         detector = at_work(old)
+        before = detector.table.state["spread"].copy()
         detector.swap(new)
         assert (detector.table.state["th_own"][:SENSORS] == 1).all()
+        np.testing.assert_array_equal(detector.table.state["spread"], before)
 
 
 @pytest.mark.parametrize("steps", [STEPS, 4 * WINDOW])
