@@ -126,7 +126,7 @@ def refresh(
     """
     history = without_faults(aligned(recent.histories[line], champion), recent.answers)
     found: Refreshed | None = None
-    attempt = partial(_attempt, settings, line, recent.incidents, champion, progress, pulse)
+    attempt = partial(_attempt, settings, line, champion, progress, pulse, recent.incidents)
     if champion is not None:
         history = _from(history, parse_time(champion.trained_on.start), champion) or history
         moment_ms = _changed(settings, history, champion, pulse) if drifted else None
@@ -134,7 +134,8 @@ def refresh(
             changed = _from(history, moment_ms, champion)
             if changed is None:
                 return None
-            found = _tried(attempt, changed)
+            # What the champion alerted on since then is what has become normal.
+            found = _tried(partial(_attempt, settings, line, champion, progress, pulse, ()), changed)
     if found is None or not found.verdict.passed:
         found = attempt(history)
     for share in SHARES if drifted else ():
@@ -171,10 +172,10 @@ def _tried(attempt: Callable[[History], Refreshed], history: History) -> Refresh
 def _attempt(
     settings: Settings,
     line: Line,
-    incidents: Sequence[Feedback],
     champion: Artifact | None,
     progress: Progress,
     pulse: Callable[[], None],
+    incidents: Sequence[Feedback],
     history: History,
 ) -> Refreshed:
     """Train a challenger on a history and judge it."""
