@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from stream_detector.models.artifact import Artifact, TrainedOn
-from stream_detector.records import Readings, format_time, parse_time
+from stream_detector.records import Feedback, Readings, format_time, parse_time
 from stream_detector.settings import DetectorSettings, Settings, TrainerSettings
 from stream_detector.streaming import refresh
 from stream_detector.streaming.history import Recent
@@ -17,6 +18,7 @@ from stream_detector.streaming.refresh import Refreshed
 from stream_detector.streaming.registry import Line
 from stream_detector.streaming.weights import Weights
 from stream_detector.training.change import PARTS
+from stream_detector.training.feedback import LAST
 from stream_detector.training.sample import History
 from stream_detector.training.train import TrainOptions, train
 
@@ -41,13 +43,15 @@ def champion() -> Artifact:
     return train(history(0, STEPS, STEPS // 2), TrainOptions("moving-z", WINDOW), lambda *_: None)
 
 
-def refresh_of(recent: History, held: Artifact, drifted: bool, place: Path) -> Refreshed | None:
+def refresh_of(
+    recent: History, held: Artifact, drifted: bool, place: Path, incidents: Sequence[Feedback] = ()
+) -> Refreshed | None:
     """A round."""
     settings = Settings(
         detector=DetectorSettings(model="moving-z", window=WINDOW, budget="1 per 1000 readings"),
         trainer=TrainerSettings(directory=place, steps=10),
     )
-    read = Recent(histories={LINE: recent})
+    read = Recent(histories={LINE: recent}, incidents=list(incidents))
     return refresh.refresh(settings, LINE, read, held, drifted, lambda *_: None, lambda: None)
 
 
@@ -72,6 +76,19 @@ def test_after_a_drift_only_what_came_after_it_is_learned(tmp_path: Path) -> Non
     assert began(later) == began(first)
     last = refreshed(history(1500, 800, STEPS + 1500), later.challenger, False, tmp_path)
     assert began(last) == 1500
+
+
+def test_what_was_alerted_on_since_the_drift_is_learned(tmp_path: Path) -> None:
+    """Alerts of weights that do not know how things are now; without a drift they are left out."""
+    begins = format_time(BEGIN_MS + 800 * STEP_MS)
+    alerted = Feedback(
+        feedback_id="1", alert_id="1", verdict="confirmed", sensor_id=NAMES[0], starts_at=begins, ends_at=LAST
+    )
+    for drifted in (True, False):
+        found = refresh_of(history(0, 800, STEPS), champion(), drifted, tmp_path, [alerted])
+        assert found is not None
+        level = found.challenger.scaler[NAMES[0]].center[0]
+        assert (level > 10) == drifted
 
 
 def test_too_little_after_a_drift_is_waited_for(tmp_path: Path) -> None:
