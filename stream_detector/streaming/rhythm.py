@@ -1,13 +1,14 @@
-"""When the trainer's next round comes: at an interval, and sooner while there is nothing learned yet.
+"""When the trainer's next round comes, and for which lines: at an interval for all, sooner for those that know little.
 
-Lines whose weights know nothing of their sensors are not kept waiting for an interval of hours: the next round comes
-when such a line has been known for twice as long as at the last, again and again, until that is an interval. Knows
-nothing of readings and of training.
+Lines whose weights know nothing of their sensors, or only what these were before they changed, are not kept waiting for
+an interval of hours: they have a round of their own when they have been known for twice as long as at the last, again
+and again, until that is an interval. Knows nothing of readings and of training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from stream_detector.streaming.registry import Line
 
@@ -17,30 +18,54 @@ LOOKS = 12
 """Looks for drift in an interval; a topic without readings is looked at as often."""
 
 
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Seconds until the next round, and the lines that it is for; None for all."""
+
+    pause_s: float
+    only: frozenset[Line] | None = None
+
+
 class Rhythm:
-    """Counts the time of the lines that are new. clock: seconds."""
+    """Counts the time of the lines that are young. clock: seconds."""
 
     def __init__(self, interval_s: float, clock: Callable[[], float]) -> None:
         self._interval_s, self._clock = interval_s, clock
-        self._begun = clock()
-        self._met: dict[Line, float | None] = {}
+        self._begun = self._last = clock()
+        self._met: set[Line] = set()
+        self._young: dict[Line, float] = {}
 
-    def meet(self, line: Line, learned: bool) -> None:
-        """A line has readings. learned: whether its weights were trained on such sensors before."""
-        self._met.setdefault(line, None if learned else self._clock())
+    def ended(self, only: frozenset[Line] | None) -> None:
+        """A round has ended that was for some lines, or for all (None)."""
+        if only is None:
+            self._last = self._clock()
+
+    def meet(self, line: Line, learned: bool) -> bool:
+        """A line has readings; whether it is new, and young. learned: whether its weights know such sensors."""
+        new = line not in self._met
+        self._met.add(line)
+        if new and not learned:
+            self.renew(line)
+        return new and not learned
+
+    def renew(self, line: Line) -> None:
+        """What a line's weights know is over."""
+        self._young[line] = self._clock()
 
     @property
-    def pause_s(self) -> float:
-        """Seconds until the next round."""
+    def next(self) -> Next:
+        """The next round, after one without an error outside."""
         if not self._met:
-            return min(self.look_every_s, self._age_s(self._begun))
-        new = [self._age_s(since) for since in self._met.values() if since is not None]
-        return min(self._interval_s, *new) if new else self._interval_s
+            return Next(min(self.look_every_s, self._age_s(self._begun)))
+        self._young = {line: since for line, since in self._young.items() if self._age_s(since) < self._interval_s}
+        whole = max(self._last + self._interval_s - self._clock(), 0.0)
+        soonest = min(map(self._age_s, self._young.values()), default=whole)
+        return Next(soonest, frozenset(self._young)) if soonest < whole else Next(whole)
 
     @property
-    def retry_s(self) -> float:
-        """Seconds until the next attempt after an error outside."""
-        return min(self._interval_s, RETRY_S)
+    def retry(self) -> Next:
+        """The next attempt after an error outside."""
+        return Next(min(self._interval_s, RETRY_S))
 
     @property
     def look_every_s(self) -> float:

@@ -38,7 +38,7 @@ from stream_detector.streaming.history import Recent
 from stream_detector.streaming.lease import WAIT_S, Lease
 from stream_detector.streaming.refresh import InUse, Refreshed, latest, refresh
 from stream_detector.streaming.registry import Line, Registry
-from stream_detector.streaming.rhythm import Rhythm
+from stream_detector.streaming.rhythm import Next, Rhythm
 from stream_detector.streaming.shadow_verdict import Trials
 from stream_detector.streaming.telemetry import Telemetry
 from stream_detector.streaming.topic_reader import TopicReader
@@ -120,11 +120,15 @@ class Trainer:
                 try:
                     self._lease.take()
                     self.round(only)
-                    pause_s = self._rhythm.pause_s
+                    again = self._ended(only)
                 except StreamDetectorError as error:
-                    pause_s = self._after(error)
-                logger.info("the next training comes in %.0f s", pause_s)
-                only = self._wait(pause_s)
+                    again = self._after(error, only)
+                logger.info("the next training comes in %.0f s", again.pause_s)
+                only = self._wait(again)
+
+    def _ended(self, only: frozenset[Line] | None) -> Next:
+        self._rhythm.ended(only)
+        return self._rhythm.next
 
     def round(self, only: frozenset[Line] | None = None) -> Round:
         """Refresh all lines that have readings, or only some; raises an error that concerns them all."""
@@ -158,7 +162,7 @@ class Trainer:
     def _refresh(self, line: Line, recent: Recent, bar: Progress) -> str:
         """Train, decide, keep, promote, tell; in one word what became of it."""
         champion = self._in_use.champion(line)
-        self._rhythm.meet(line, champion is not None and bool(champion.scaler))
+        self._rhythm.meet(line, _learned(champion))
         if champion is not None:
             self._look_for_drift(line, latest(recent.histories[line]), champion)
 
@@ -171,6 +175,7 @@ class Trainer:
             found = refresh(self._settings, line, recent, champion, drifted, progress, self._lease.pulse)
         if found is None:
             logger.info("%s: its sensors have just changed: too little came after it to learn from, yet", line)
+            self._rhythm.renew(line)
             self._numbers.refreshed(line, "postponed", {})
             return "postponed"
         self._lease.pulse()
@@ -214,9 +219,9 @@ class Trainer:
 
     # -- between rounds ---------------------------------------------------------------------------------------------
 
-    def _wait(self, pause_s: float) -> frozenset[Line] | None:
+    def _wait(self, again: Next) -> frozenset[Line] | None:
         """Wait for the next round, or for drift; the lines that the next round is for, None for all."""
-        until = time.monotonic() + pause_s
+        until = time.monotonic() + again.pause_s
         look_every = self._rhythm.look_every_s
         look = time.monotonic() + look_every
         trials = broker = time.monotonic()
@@ -234,10 +239,10 @@ class Trainer:
                         return moved
                     look = time.monotonic() + look_every
             except StreamDetectorError as error:
-                self._after(error)
+                self._say(error)
                 look = time.monotonic() + look_every
             time.sleep(WAIT_S)
-        return None
+        return again.only
 
     def _ask_broker(self) -> None:
         """Note whether the broker answers; that it is away is said once."""
@@ -252,13 +257,14 @@ class Trainer:
             self._kafka_away = False
 
     def _moved(self) -> frozenset[Line]:
-        """The lines whose drift is told now."""
+        """The lines whose drift is told now, and those that are new."""
         self._in_use.look()
         recent = self._read(self._interval_ms, DRIFT_READINGS)
         moved = set()
         for line in recent.histories:
             champion = self._in_use.champion(line)
-            if champion is not None and self._look_for_drift(line, recent.histories[line], champion):
+            new = self._rhythm.meet(line, _learned(champion))
+            if new or (champion is not None and self._look_for_drift(line, recent.histories[line], champion)):
                 moved.add(line)
         return frozenset(moved)
 
@@ -289,10 +295,19 @@ class Trainer:
             )
         return recent
 
-    def _after(self, error: StreamDetectorError) -> float:
-        """Say an error; how long to wait for the next attempt."""
+    def _after(self, error: StreamDetectorError, only: frozenset[Line] | None) -> Next:
+        """Say what a round has failed with; when the next one is tried."""
+        self._say(error)
+        if isinstance(error, FencedError):
+            return Next(0.0)
+        return self._rhythm.retry if isinstance(error, OutsideError) else self._ended(only)
+
+    def _say(self, error: StreamDetectorError) -> None:
         logger.warning("%s", error)
         if isinstance(error, FencedError):
             self._lease.token = None
-            return 0.0
-        return self._rhythm.retry_s if isinstance(error, OutsideError) else self._rhythm.pause_s
+
+
+def _learned(champion: Artifact | None) -> bool:
+    """Whether weights were trained on sensors, and not on simulated signals or nothing."""
+    return champion is not None and bool(champion.scaler)
