@@ -11,11 +11,12 @@ begins anew from that; its scale too, which would otherwise remember for weeks h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stream_detector.detect.buffers import Buffers
+from stream_detector.detect.due import Due
 from stream_detector.detect.scoring import Scorer
 from stream_detector.detect.seeds import seed_scale
 from stream_detector.detect.state import SensorTable
@@ -29,6 +30,7 @@ SHARE = 4
 CHUNK = 1024
 """Windows at a time, so that a large fleet needs no second copy of itself."""
 SCALE = ("center", "spread", "folds")
+"""What a sensor's row holds of its scale."""
 UNUSUAL = 3.0
 """MADs above their usual level at which log scores are no longer those of what weights were trained on."""
 
@@ -53,27 +55,37 @@ def reseat(table: SensorTable, buffers: Buffers, thresholds: Thresholds, old: Si
         some = full[start : start + CHUNK]
         due = buffers.at_hand(some, steps)
         before = old.scorer.score(due).score
-        # Of a sensor that the old weights do not know, the distance is no number, and not usual either.
-        left = some[~(_off(table, some, before, old) <= UNUSUAL)]
-        begun = _on_scale(table, buffers, left, steps, new)
-        after = new.scorer.score(buffers.at_hand(some, steps)).score
+        begun, after = _begun(table, buffers, due, _left(table, some, before, old, new), new)
         thresholds.reseat(state, some, before, after)
-        _renew(table, thresholds, begun, new)
+        _renew(table, thresholds, some[begun], new)
         state["in_peak"][some] *= _factor(before, after)
     forget(table, thresholds, rows[~filled])
 
 
-def _on_scale(table: SensorTable, buffers: Buffers, rows: Ints, steps: int, new: Side) -> Ints:
-    """Those of the sensors that the new weights know as they are now; they go on with the scale that training found."""
-    if not len(rows):
-        return rows
-    held = {name: table.state[name][rows].copy() for name in SCALE}
-    seed_scale(table, rows, new.seeds)
-    on = _off(table, rows, new.scorer.score(buffers.at_hand(rows, steps)).score, new)
-    known: Bools = np.abs(on) <= UNUSUAL
-    for name, before in held.items():
-        table.state[name][rows[~known]] = before[~known]
-    return rows[known]
+def _left(table: SensorTable, rows: Ints, before: Floats, old: Side, new: Side) -> Bools:
+    """(n,) whether a sensor is not as the old weights know it, while the new ones know it in some way."""
+    known = np.array([table.ids[row] in new.seeds for row in rows.tolist()], np.bool_)
+    # Of a sensor that the old weights do not know, the distance is no number, and not usual either.
+    return known & ~(_off(table, rows, before, old) <= UNUSUAL)
+
+
+def _begun(table: SensorTable, buffers: Buffers, due: Due, left: Bools, new: Side) -> tuple[Bools, Floats]:
+    """Which of the sensors that left (n,) the new weights know as they are now, and the new scores (n, S) of all.
+
+    Those go on with the scale that training found; the new scores are on the scale that each sensor goes on with.
+    """
+    state, rows = table.state, due.sensor
+    held = {name: state[name][rows] for name in SCALE}
+    seed_scale(table, rows[left], new.seeds)
+    after = new.scorer.score(replace(due, center=state["center"][rows], spread=state["spread"][rows])).score
+    begun = left.copy()
+    begun[left] = np.abs(_off(table, rows[left], after[left], new)) <= UNUSUAL
+    back = left & ~begun
+    if back.any():
+        for name in SCALE:
+            state[name][rows[back]] = held[name][back]
+        after[back] = new.scorer.score(buffers.at_hand(rows[back], due.time_ms.shape[1])).score
+    return begun, after
 
 
 def _off(table: SensorTable, rows: Ints, scores: Floats, side: Side) -> Floats:
